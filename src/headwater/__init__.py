@@ -1,0 +1,1 @@
+"""Headwater: where should the training images come from?"""

@@ -1,0 +1,87 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere.
+
+Everything goes to standard error, so that standard output stays clean for `--json`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 2.0  # seconds of silence before work is worth a word
+LINE_EVERY = 10.0  # seconds between plain lines where there is no terminal
+
+
+def track(items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items` unchanged while showing how far they are.
+
+    Args:
+        items: anything iterable.
+        label: what is being done, in two or three words.
+        total: number of items; taken from `len(items)` where that works, else no time left.
+
+    Example:
+        >>> list(track([1, 2, 3], label="counting"))
+        [1, 2, 3]
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    show = _bar if sys.stderr.isatty() else _lines
+    return show(items, label, total)
+
+
+def say(text: str) -> None:
+    """Write one plain line to standard error.
+
+    Example:
+        >>> say("hello")
+    """
+    print(text, file=sys.stderr, flush=True)
+
+
+def _bar(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(escape(label), total=total, rate="")
+        for done, item in enumerate(items, start=1):
+            yield item
+            rate = done / max(time.monotonic() - started, 1e-9)
+            progress.update(task, completed=done, rate=f"{rate:,.1f}/s")
+
+
+def _lines(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    started = last = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if now - last >= LINE_EVERY:
+            last = now
+            say(_line(label, done, total, now - started))
+    seconds = time.monotonic() - started
+    if seconds >= PATIENCE:
+        say(f"{label}: {done:,} done in {seconds:.1f} s ({done / seconds:,.1f}/s)")
+
+
+def _line(label: str, done: int, total: int | None, seconds: float) -> str:
+    rate = done / max(seconds, 1e-9)
+    if total is None:
+        return f"{label}: {done:,} ({rate:,.1f}/s)"
+    left = (total - done) / max(rate, 1e-9)
+    return f"{label}: {done:,} of {total:,} ({rate:,.1f}/s, {left:.0f} s left)"
