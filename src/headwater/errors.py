@@ -22,8 +22,8 @@ class HeadwaterError(Exception):
     """Says in one line what was expected, what was seen, and what to do.
 
     Example:
-        >>> str(HeadwaterError("pool is empty", expected="*.parquet", seen="no file", do="Check it."))
-        'pool is empty: expected *.parquet, saw no file. Check it.'
+        >>> str(HeadwaterError("empty pool", expected="*.parquet", seen="no file", do="Check it."))
+        'empty pool: expected *.parquet, saw no file. Check it.'
     """
 
     exit_code = 1

@@ -1,0 +1,103 @@
+"""Image bytes from outside into RGB arrays, under limits; and arrays back into bytes.
+
+An image from the web may be truncated, empty, a text file, or a bomb of a thousand
+megapixels. `decode_rgb` returns an array or raises `DecodeError`, whose text becomes the
+reason in the decisions of a set. Nothing else in Headwater opens foreign images.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from headwater.errors import DecodeError
+
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 64_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+Image8 = NDArray[np.uint8]
+
+
+def open_rgb(data: bytes) -> Image.Image:
+    """A PIL image in RGB: EXIF orientation applied, transparency laid on white, first frame.
+
+    Raises:
+        DecodeError: with a reason fit for the decisions: `empty file`, `too many pixels`, ...
+
+    Example:
+        >>> open_rgb(b"")
+        Traceback (most recent call last):
+            ...
+        headwater.errors.DecodeError: empty file
+    """
+    if not data:
+        raise DecodeError("empty file")
+    if len(data) > MAX_BYTES:
+        raise DecodeError("too many bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise DecodeError("too many pixels")
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except DecodeError:
+        raise
+    except UnidentifiedImageError:
+        raise DecodeError("not an image") from None
+    except Image.DecompressionBombError:
+        raise DecodeError("too many pixels") from None
+    except Exception:  # a decoder meeting hostile bytes may raise anything
+        raise DecodeError("broken image") from None
+
+
+def decode_rgb(data: bytes) -> Image8:
+    """The image as a (h, w, 3) uint8 array; see `open_rgb`.
+
+    Example:
+        >>> decode_rgb(encode_png(np.zeros((2, 3, 3), np.uint8))).shape
+        (2, 3, 3)
+    """
+    return np.asarray(open_rgb(data))
+
+
+def encode_png(image: Image8) -> bytes:
+    r"""A (h, w, 3) uint8 array as PNG bytes, the same bytes each time.
+
+    Example:
+        >>> encode_png(np.zeros((2, 2, 3), np.uint8))[:4]
+        b'\x89PNG'
+    """
+    return _encode(image, format="PNG", compress_level=6)
+
+
+def encode_jpeg(image: Image8, *, quality: int = 95) -> bytes:
+    r"""A (h, w, 3) uint8 array as JPEG bytes, full color resolution.
+
+    Example:
+        >>> encode_jpeg(np.zeros((2, 2, 3), np.uint8))[:2]
+        b'\xff\xd8'
+    """
+    return _encode(image, format="JPEG", quality=quality, subsampling=0)
+
+
+def _encode(image: Image8, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, **options)
+    return buffer.getvalue()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")

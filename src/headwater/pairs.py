@@ -1,0 +1,289 @@
+"""The set: a folder of image-text pairs for one task that any tool can open.
+
+    data/pairs-00000-of-00004.parquet   one row a pair; key (id, label)
+    decisions.parquet                   every pair ever considered, kept or not, and why
+    funnel.json                         pairs left after each step, per class
+    README.md                           the data card; `datasets.load_dataset(folder)` works
+    step.json                           what made it, written last (see store.py)
+
+Scores are further columns. docs/formats.md tells every column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from headwater.errors import SetError
+from headwater.store import Json, read_json, read_step, write_json, write_table, write_text
+
+IMAGE = pl.Struct({"bytes": pl.Binary, "path": pl.String})
+
+PAIR_SCHEMA: dict[str, Any] = {
+    "id": pl.String,
+    "label": pl.String,
+    "image": IMAGE,
+    "caption": pl.String,
+    "source": pl.String,
+    "pool": pl.String,
+    "query": pl.String,
+    "start": pl.Int64,
+    "end": pl.Int64,
+    "found_by": pl.String,
+    "url": pl.String,
+    "sha256": pl.String,
+}
+"""Columns every set has, in this order; score columns (Float32) follow."""
+
+DECISION_SCHEMA: dict[str, Any] = {
+    "id": pl.String,
+    "label": pl.String,
+    "kept": pl.Boolean,
+    "step": pl.String,
+    "reason": pl.String,
+    "score": pl.Float32,
+}
+
+FEATURES = {pl.String: "string", pl.Int64: "int64", pl.Float32: "float32", pl.Boolean: "bool"}
+
+
+def empty_pairs() -> pl.DataFrame:
+    """A table of no pairs, with every column in place.
+
+    Example:
+        >>> empty_pairs().columns[:3]
+        ['id', 'label', 'image']
+    """
+    return pl.DataFrame(schema=PAIR_SCHEMA)
+
+
+def to_pairs(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with every column of a set: missing ones null, extra (score) columns last.
+
+    Example:
+        >>> row = to_pairs(pl.DataFrame({"id": ["w:1"], "label": ["rose"], "sharpness": [0.5]}))
+        >>> row.columns[-1], row["caption"].to_list()
+        ('sharpness', [None])
+    """
+    known = [
+        (pl.col(name) if name in table.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in PAIR_SCHEMA.items()
+    ]
+    scores = [pl.col(name) for name in table.columns if name not in PAIR_SCHEMA]
+    return table.select(known + scores)
+
+
+def image_column(images: Sequence[bytes | None], paths: Sequence[str | None]) -> pl.Series:
+    """Image bytes and the names they had, as the struct column `image`.
+
+    Example:
+        >>> image_column([b"x"], ["a.jpg"]).to_list()
+        [{'bytes': b'x', 'path': 'a.jpg'}]
+    """
+    rows = [{"bytes": b, "path": p} for b, p in zip(images, paths, strict=True)]
+    return pl.Series("image", rows, dtype=IMAGE)
+
+
+def sha256_of(data: bytes) -> str:
+    """The sha256 of bytes, in hex.
+
+    Example:
+        >>> sha256_of(b"")[:8]
+        'e3b0c442'
+    """
+    return hashlib.sha256(data).hexdigest()
+
+
+# A pair's decision -------------------------------------------------------------------
+
+
+def decide(
+    pairs: pl.DataFrame, *, kept: bool, step: str, reason: str | pl.Expr, score: str | None = None
+) -> pl.DataFrame:
+    """Decisions on all rows of `pairs`, one reason (or an expression giving it) for all.
+
+    Example:
+        >>> rows = pl.DataFrame({"id": ["w:1"], "label": ["rose"]})
+        >>> decide(rows, kept=False, step="safety", reason="tagged NSFW").row(0)
+        ('w:1', 'rose', False, 'safety', 'tagged NSFW', None)
+    """
+    why = pl.lit(reason) if isinstance(reason, str) else reason
+    value = pl.col(score) if score else pl.lit(None)
+    return pairs.select(
+        "id",
+        "label",
+        pl.lit(kept).alias("kept"),
+        pl.lit(step).alias("step"),
+        why.cast(pl.String).alias("reason"),
+        value.cast(pl.Float32).alias("score"),
+    )
+
+
+def join_decisions(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """All decisions in one table, ordered by id and label."""
+    empty = pl.DataFrame(schema=DECISION_SCHEMA)
+    return pl.concat([empty, *parts]).sort("id", "label", maintain_order=True)
+
+
+# The funnel ----------------------------------------------------------------------------
+
+
+def funnel(
+    labels: Sequence[str], steps: Iterable[tuple[str, pl.Series]], *, before: Json | None = None
+) -> Json:
+    """Pairs left per class after each step, as `funnel.json` holds it.
+
+    Args:
+        labels: the task's labels, in order; classes with nothing are shown with 0.
+        steps: (name of the step, labels of the pairs left after it).
+        before: the funnel of the set this one was made from; its steps come first.
+
+    Example:
+        >>> funnel(["rose", "fern"], [("matched", pl.Series(["rose", "rose"]))])["classes"]
+        {'rose': {'matched': 2}, 'fern': {'matched': 0}}
+    """
+    names = list(before["steps"]) if before else []
+    classes: dict[str, dict[str, int]] = {
+        label: dict(before["classes"].get(label, {})) if before else {} for label in labels
+    }
+    for name, left in steps:
+        names.append(name)
+        counts = dict(left.value_counts().iter_rows())
+        for label in labels:
+            classes[label][name] = counts.get(label, 0)
+    return {"steps": names, "classes": classes}
+
+
+def total(counts: Json, step: str) -> int:
+    """Pairs left after `step`, over all classes.
+
+    Example:
+        >>> total({"steps": ["matched"], "classes": {"a": {"matched": 2}}}, "matched")
+        2
+    """
+    return sum(row.get(step, 0) for row in counts["classes"].values())
+
+
+# The folder ----------------------------------------------------------------------------
+
+
+def shard_path(folder: Path, number: int, shards: int) -> Path:
+    """Where shard `number` of `shards` lies.
+
+    Example:
+        >>> shard_path(Path("roses"), 0, 4).name
+        'pairs-00000-of-00004.parquet'
+    """
+    return folder / "data" / f"pairs-{number:05d}-of-{shards:05d}.parquet"
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a finished set, in order.
+
+    Raises:
+        SetError: the folder is missing, unfinished or not a set.
+    """
+    read_step(folder)
+    paths = sorted((folder / "data").glob("pairs-*.parquet"))
+    if not paths:
+        raise SetError(f"{folder} holds no pairs", expected="data/pairs-*.parquet", seen="none")
+    return paths
+
+
+def read_pairs(folder: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """All pairs of a finished set in one table; name the columns to leave the images out."""
+    tables = [read_shard(path, columns) for path in shard_paths(folder)]
+    return pl.concat(tables, how="diagonal")
+
+
+def iter_pairs(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+    """The shards of a finished set, one table at a time."""
+    for path in shard_paths(folder):
+        yield read_shard(path, columns)
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """One Parquet file of a set.
+
+    Raises:
+        SetError: the file is broken or lacks a column.
+    """
+    try:
+        table = pl.read_parquet(path, columns=list(columns) if columns else None)
+    except pl.exceptions.ColumnNotFoundError as error:
+        raise SetError(f"{path.name} lacks a column", seen=str(error).split("\n")[0]) from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SetError(f"cannot read {path}", seen=str(error).split("\n")[0]) from None
+    return table
+
+
+def read_decisions(folder: Path) -> pl.DataFrame:
+    """Every decision of a finished set."""
+    read_step(folder)
+    return read_shard(folder / "decisions.parquet")
+
+
+def read_funnel(folder: Path) -> Json:
+    """The funnel of a finished set."""
+    read_step(folder)
+    return read_json(folder / "funnel.json")
+
+
+def write_summary(
+    folder: Path, *, decisions: pl.DataFrame, counts: Json, title: str, story: str
+) -> None:
+    """What stands beside the data of a set: decisions, funnel and data card.
+
+    The shards must be written already (`write_table` to `shard_path`).
+    """
+    write_table(folder / "decisions.parquet", decisions)
+    write_json(folder / "funnel.json", counts)
+    schema = pl.read_parquet_schema(min((folder / "data").glob("pairs-*.parquet")))
+    write_text(folder / "README.md", card(title=title, story=story, counts=counts, schema=schema))
+
+
+def card(*, title: str, story: str, counts: Json, schema: dict[str, Any]) -> str:
+    """The data card: a YAML head the `datasets` library reads, then what happened, in words.
+
+    Example:
+        >>> counts = {"steps": ["matched"], "classes": {"rose": {"matched": 2}}}
+        >>> card(title="Roses", story="By hand.", counts=counts, schema={}).splitlines()[0]
+        '---'
+    """
+    head = [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        "    path: data/*.parquet",
+        "dataset_info:",
+        "  features:",
+        *[line for name, dtype in schema.items() for line in _feature(name, dtype)],
+        "---",
+    ]
+    rows = [
+        f"| {_cell(label)} | " + " | ".join(f"{row[s]:,}" for s in counts["steps"]) + " |"
+        for label, row in counts["classes"].items()
+    ]
+    table = [
+        "| class | " + " | ".join(counts["steps"]) + " |",
+        "|---|" + "---:|" * len(counts["steps"]),
+        *rows,
+    ]
+    body = [f"# {title}", "", story, "", "Pairs left after each step:", "", *table, ""]
+    notes = "`decisions.parquet` says of every pair considered why it was kept or dropped."
+    return "\n".join([*head, *body, notes, ""])
+
+
+def _feature(name: str, dtype: Any) -> list[str]:
+    kind = "image" if dtype == IMAGE else FEATURES.get(dtype, "string")
+    return [f"  - name: {name}", f"    dtype: {kind}"]
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,275 @@
+"""Files that are never half there, and folders that know what was done in them.
+
+A step fills a folder and writes `step.json` last; its presence means finished. While it
+works, `started.json` holds what it was asked, so that a killed step goes on where it
+stopped, and a step asked for something else is refused, naming the difference.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from headwater.errors import InputError, RunError, SetError
+
+FORMAT = 1
+DONE = "step.json"
+STARTED = "started.json"
+NOT_CONTENT = (DONE, STARTED, "cost.parquet")  # files that may hold seconds and dates
+
+Json = dict[str, Any]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write beside, fsync, rename: `path` is either the old file or the whole new one.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written to.
+    """
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """A JSON object with `format: 1` at its head and keys in the order given."""
+    write_text(path, json.dumps({"format": FORMAT, **value}, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """A polars table as Parquet; the same table gives the same bytes."""
+    with replacing(path) as beside:
+        table.rechunk().write_parquet(
+            beside, compression="zstd", statistics=True, metadata={"format": str(FORMAT)}
+        )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; renamed onto it when the block ends well."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def disk_error(path: Path, error: OSError) -> RunError:
+    """The one clear line for a disk that will not take a file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        do = "Free some space and run the same command again; what is finished is kept."
+        return RunError(f"the disk is full while writing {path.name}", do=do)
+    return RunError(f"cannot write {path.name}", seen=error.strerror or str(error))
+
+
+def read_json(path: Path) -> Json:
+    """A JSON object written by `write_json`.
+
+    Raises:
+        InputError: missing, not JSON, or of a format this version does not know.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path.name} is missing", seen=f"no such file in {path.parent}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}", expected="JSON", seen=str(error)) from None
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        seen = repr(value.get("format") if isinstance(value, dict) else value)[:40]
+        raise InputError(
+            f"{path} is of another format", expected=f"format: {FORMAT}", seen=seen,
+            do="Use the version of Headwater that wrote it.",
+        )  # fmt: skip
+    return value
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_value(value: object) -> str:
+    """The sha256 of a JSON-able value, in hex; independent of the order of keys.
+
+    Example:
+        >>> digest_value({"a": 1, "b": 2}) == digest_value({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_folder(folder: Path) -> str:
+    """The sha256 over names and contents of a folder's files, records of time left out."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and is_content(p))
+    return digest_value([[p.relative_to(folder).as_posix(), digest_file(p)] for p in files])
+
+
+def is_content(path: Path) -> bool:
+    """Whether a file belongs to what a step made (and not to how long it took)."""
+    return path.name not in NOT_CONTENT and not path.name.endswith(".part")
+
+
+def stable_seed(*parts: object) -> int:
+    """A 63-bit seed that depends only on `parts`, on every machine and in every process.
+
+    Example:
+        >>> stable_seed(0, "rose", 12) == stable_seed(0, "rose", 12)
+        True
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass
+class Step:
+    """What a step was asked and what came of it; becomes `step.json`."""
+
+    folder: Path
+    verb: str
+    arguments: Json
+    inputs: Json
+    counts: Json = field(default_factory=dict)
+    finished: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def asked(self) -> Json:
+        """The part that decides the content: verb, arguments, digests of the inputs."""
+        asked = {"verb": self.verb, "arguments": self.arguments, "inputs": self.inputs}
+        return dict(json.loads(json.dumps(asked)))
+
+
+@contextmanager
+def step(folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None) -> Iterator[Step]:
+    """Open `folder` for one step; on a clean exit the step is finished.
+
+    The block must do nothing when `step.finished` is already true, and may find whole files
+    of an earlier, killed attempt at the same step.
+
+    Raises:
+        SetError: the folder holds something else, or the same step with other arguments.
+    """
+    this = Step(folder, verb, arguments, inputs or {})
+    done, started = folder / DONE, folder / STARTED
+    earlier = next((read_json(p) for p in (done, started) if p.exists()), None)
+    if earlier is not None:
+        refuse_other(folder, earlier, this.asked)
+    elif folder.exists() and any(is_content(p) for p in folder.iterdir()):
+        raise SetError(
+            f"{folder} is not empty", expected="a new folder, or one made by the same command",
+            seen=f"{next(iter(sorted(folder.iterdir()))).name}", do="Choose another --out.",
+        )  # fmt: skip
+    this.finished = done.exists()
+    if this.finished:
+        this.counts = read_json(done)["counts"]
+        started.unlink(missing_ok=True)
+        yield this
+        return
+    write_json(started, this.asked)
+    remove_leftovers(folder)
+    yield this
+    write_json(done, _record(this))
+    started.unlink(missing_ok=True)
+
+
+def read_step(folder: Path) -> Json:
+    """The record of a finished step.
+
+    Raises:
+        SetError: no such folder, or a step that never finished.
+    """
+    if (folder / DONE).exists():
+        return read_json(folder / DONE)
+    if not folder.is_dir():
+        raise SetError("no such set", expected=f"a folder {folder}", seen="nothing there")
+    if (folder / STARTED).exists():
+        verb = read_json(folder / STARTED).get("verb", "the step")
+        raise SetError(
+            f"{folder} is unfinished", expected=DONE, seen=f"a {verb} that never ended",
+            do=f"Run the same `headwater {verb}` again; it goes on where it stopped.",
+        )  # fmt: skip
+    raise SetError(f"{folder} was not made by Headwater", expected=DONE, seen="no such file")
+
+
+def refuse_other(folder: Path, earlier: Json, asked: Json) -> None:
+    """Raise `SetError` naming the first thing in which `asked` differs from `earlier`.
+
+    Example:
+        >>> refuse_other(Path("roses"), {"verb": "a"}, {"verb": "b"})
+        Traceback (most recent call last):
+            ...
+        headwater.errors.SetError: roses was made differently: expected verb b, saw a. ...
+    """
+    before, now = _flat(earlier), _flat(asked)
+    for key in sorted(now.keys() | {k for k in before if k.split(".")[0] in asked}):
+        if before.get(key) != now.get(key):
+            raise SetError(
+                f"{folder} was made differently", expected=f"{key} {now.get(key)}",
+                seen=f"{before.get(key)}", do="Choose another --out, or delete the folder.",
+            )  # fmt: skip
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process was in the middle of writing."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder and all in it; nothing happens where there is none."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flat(value: object, prefix: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        parts = [_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
+        return {key: item for part in parts for key, item in part.items()}
+    return {prefix: value}
+
+
+def _record(this: Step) -> Json:
+    files = sorted(p for p in this.folder.rglob("*") if p.is_file() and is_content(p))
+    return {
+        **this.asked,
+        "counts": this.counts,
+        "digest": digest_folder(this.folder),
+        "bytes": sum(p.stat().st_size for p in files),
+        "seconds": round(time.monotonic() - this.began, 3),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide results: Python, Headwater, and the libraries that compute."""
+    names = ("headwater", "numpy", "polars", "pillow", "torch", "open_clip_torch", "diffusers")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
