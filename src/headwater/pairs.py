@@ -132,30 +132,33 @@ def join_decisions(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
 # The funnel ----------------------------------------------------------------------------
 
 
-def funnel(
-    labels: Sequence[str], steps: Iterable[tuple[str, pl.Series]], *, before: Json | None = None
-) -> Json:
-    """Pairs left per class after each step, as `funnel.json` holds it.
+def funnel(labels: Sequence[str], steps: Sequence[str], decisions: pl.DataFrame) -> Json:
+    """Pairs left per class after each step, counted from the decisions alone.
 
     Args:
         labels: the task's labels, in order; classes with nothing are shown with 0.
-        steps: (name of the step, labels of the pairs left after it).
-        before: the funnel of the set this one was made from; its steps come first.
+        steps: names of the steps in order; the first lets everything through.
+        decisions: every pair considered; a dropped one names the step that dropped it.
 
     Example:
-        >>> funnel(["rose", "fern"], [("matched", pl.Series(["rose", "rose"]))])["classes"]
-        {'rose': {'matched': 2}, 'fern': {'matched': 0}}
+        >>> rows = pl.DataFrame({"id": ["w:1", "w:2"], "label": ["rose", "rose"]})
+        >>> kept = decide(rows[:1], kept=True, step="safe", reason="kept")
+        >>> dropped = decide(rows[1:], kept=False, step="safe", reason="tagged NSFW")
+        >>> funnel(["rose"], ["found", "safe"], join_decisions([kept, dropped]))["classes"]
+        {'rose': {'found': 2, 'safe': 1}}
     """
-    names = list(before["steps"]) if before else []
-    classes: dict[str, dict[str, int]] = {
-        label: dict(before["classes"].get(label, {})) if before else {} for label in labels
-    }
-    for name, left in steps:
-        names.append(name)
-        counts = dict(left.value_counts().iter_rows())
-        for label in labels:
-            classes[label][name] = counts.get(label, 0)
-    return {"steps": names, "classes": classes}
+    passed = (
+        pl.when("kept")
+        .then(len(steps))
+        .otherwise(pl.col("step").replace_strict(steps, range(len(steps)), return_dtype=pl.Int64))
+    )
+    counted = decisions.group_by("label", passed.alias("passed")).len()
+    by_class = {label: [0] * len(steps) for label in labels}
+    for label, gate, count in counted.iter_rows():
+        for index in range(gate):
+            by_class.setdefault(label, [0] * len(steps))[index] += count
+    classes = {label: dict(zip(steps, row, strict=True)) for label, row in by_class.items()}
+    return {"steps": list(steps), "classes": classes}
 
 
 def total(counts: Json, step: str) -> int:

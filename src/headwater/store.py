@@ -29,6 +29,7 @@ FORMAT = 1
 DONE = "step.json"
 STARTED = "started.json"
 NOT_CONTENT = (DONE, STARTED, "cost.parquet")  # files that may hold seconds and dates
+WORK = "work"  # a subfolder for what a step needs until it is finished
 
 Json = dict[str, Any]
 
@@ -124,13 +125,20 @@ def digest_value(value: object) -> str:
 
 def digest_folder(folder: Path) -> str:
     """The sha256 over names and contents of a folder's files, records of time left out."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and is_content(p))
-    return digest_value([[p.relative_to(folder).as_posix(), digest_file(p)] for p in files])
+    return digest_value(
+        [[p.relative_to(folder).as_posix(), digest_file(p)] for p in contents(folder)]
+    )
+
+
+def contents(folder: Path) -> list[Path]:
+    """The files a step made, sorted; records of time and unfinished work left out."""
+    files = (p for p in folder.rglob("*") if p.is_file() and is_content(p.relative_to(folder)))
+    return sorted(files)
 
 
 def is_content(path: Path) -> bool:
-    """Whether a file belongs to what a step made (and not to how long it took)."""
-    return path.name not in NOT_CONTENT and not path.name.endswith(".part")
+    """Whether a path inside a step's folder belongs to what the step made."""
+    return path.name not in NOT_CONTENT and path.suffix != ".part" and path.parts[0] != WORK
 
 
 def stable_seed(*parts: object) -> int:
@@ -178,22 +186,22 @@ def step(folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None
     earlier = next((read_json(p) for p in (done, started) if p.exists()), None)
     if earlier is not None:
         refuse_other(folder, earlier, this.asked)
-    elif folder.exists() and any(is_content(p) for p in folder.iterdir()):
+    elif folder.exists() and contents(folder):
         raise SetError(
             f"{folder} is not empty", expected="a new folder, or one made by the same command",
-            seen=f"{next(iter(sorted(folder.iterdir()))).name}", do="Choose another --out.",
+            seen=contents(folder)[0].name, do="Choose another --out.",
         )  # fmt: skip
     this.finished = done.exists()
     if this.finished:
         this.counts = read_json(done)["counts"]
-        started.unlink(missing_ok=True)
+        clean(folder)
         yield this
         return
     write_json(started, this.asked)
     remove_leftovers(folder)
     yield this
     write_json(done, _record(this))
-    started.unlink(missing_ok=True)
+    clean(folder)
 
 
 def read_step(folder: Path) -> Json:
@@ -239,6 +247,13 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def clean(folder: Path) -> None:
+    """Delete what a finished step no longer needs."""
+    (folder / STARTED).unlink(missing_ok=True)
+    remove_folder(folder / WORK)
+    remove_leftovers(folder)
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a folder and all in it; nothing happens where there is none."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -252,12 +267,11 @@ def _flat(value: object, prefix: str = "") -> dict[str, object]:
 
 
 def _record(this: Step) -> Json:
-    files = sorted(p for p in this.folder.rglob("*") if p.is_file() and is_content(p))
     return {
         **this.asked,
         "counts": this.counts,
         "digest": digest_folder(this.folder),
-        "bytes": sum(p.stat().st_size for p in files),
+        "bytes": sum(p.stat().st_size for p in contents(this.folder)),
         "seconds": round(time.monotonic() - this.began, 3),
         "versions": versions(),
     }

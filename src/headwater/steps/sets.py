@@ -1,0 +1,119 @@
+"""How every verb fills a set: part by part, each written whole, then the summary.
+
+A part is one shard of the output with its decisions. Parts are made side by side and
+survive a kill; the decisions of unfinished sets wait in `work/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+
+from headwater.decode import decode_rgb
+from headwater.engine import run_shards
+from headwater.errors import DecodeError
+from headwater.pairs import (
+    decide,
+    funnel,
+    join_decisions,
+    shard_path,
+    to_pairs,
+    total,
+    write_summary,
+)
+from headwater.store import WORK, Step, write_table
+
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Kept pairs, and a decision for every pair considered."""
+
+    pairs: pl.DataFrame
+    decisions: pl.DataFrame
+
+
+def make_parts(
+    folder: Path,
+    work: Callable[[Job], Part],
+    jobs: Sequence[Job],
+    *,
+    label: str,
+    workers: int | None = None,
+) -> None:
+    """Make the parts of a set that are not there yet.
+
+    Args:
+        folder: the set.
+        work: makes one part; picklable, and pure but for reading its input.
+        jobs: what each part is made from; their number is the number of shards.
+        label: what the progress bar says.
+        workers: processes, as `run_shards` takes them.
+    """
+    missing = [
+        (number, job) for number, job in enumerate(jobs) if not _is_made(folder, number, len(jobs))
+    ]
+    run_shards(partial(_make, folder, work, len(jobs)), missing, workers=workers, label=label)
+
+
+def finish_set(
+    this: Step, *, labels: Sequence[str], gates: Sequence[str], title: str, story: str
+) -> None:
+    """Write decisions, funnel and card of a set whose parts are all there."""
+    parts = sorted((this.folder / WORK).glob("decisions-*.parquet"))
+    decisions = join_decisions(pl.read_parquet(path) for path in parts)
+    counts = funnel(labels, gates, decisions)
+    write_summary(this.folder, decisions=decisions, counts=counts, title=title, story=story)
+    this.counts = {gate: total(counts, gate) for gate in gates}
+
+
+def split_decodable(pairs: pl.DataFrame, *, step: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Pairs whose image can be decoded, and decisions that drop the others with a reason."""
+    reasons: dict[str | None, str | None] = {}
+    images = pairs["image"].struct.field("bytes").to_list()
+    for digest, data in zip(pairs["sha256"], images, strict=True):
+        if digest not in reasons:
+            reasons[digest] = why_undecodable(data)
+    reason = pl.Series("reason", [reasons[d] for d in pairs["sha256"]], dtype=pl.String)
+    marked = pairs.with_columns(reason)
+    dropped = marked.filter(pl.col("reason").is_not_null())
+    kept = marked.filter(pl.col("reason").is_null()).drop("reason")
+    return kept, decide(dropped, kept=False, step=step, reason=pl.col("reason"))
+
+
+def why_undecodable(data: bytes | None) -> str | None:
+    """The reason an image cannot be decoded, or None if it can.
+
+    Example:
+        >>> why_undecodable(b"<html>")
+        'not an image'
+    """
+    if data is None:
+        return "no image in the pool"
+    try:
+        decode_rgb(data)
+    except DecodeError as error:
+        return str(error)
+    return None
+
+
+def _make(folder: Path, work: Callable[[Any], Part], shards: int, numbered: tuple[int, Any]) -> None:
+    number, job = numbered
+    part = work(job)
+    write_table(_decisions_path(folder, number), part.decisions)
+    write_table(shard_path(folder, number, shards), to_pairs(part.pairs))
+
+
+def _is_made(folder: Path, number: int, shards: int) -> bool:
+    both = (_decisions_path(folder, number), shard_path(folder, number, shards))
+    return all(path.exists() for path in both)
+
+
+def _decisions_path(folder: Path, number: int) -> Path:
+    return folder / WORK / f"decisions-{number:05d}.parquet"
