@@ -267,7 +267,7 @@ def _read(shard: PoolShard, columns: list[str]) -> pl.DataFrame:
         raise PoolError(f"cannot read {shard.table}", seen=str(error).split("\n")[0]) from None
 
 
-def countcount_rows(shard: PoolShard) -> int:
+def count_rows(shard: PoolShard) -> int:
     """The number of pairs in a shard."""
     return int(pl.scan_parquet(shard.table).select(pl.len()).collect().item())
 

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from headwater.decode import Image8, decode_rgb
-from headwater.errors import DecodeError, HeadwaterError, TaskError
+from headwater.errors import DecodeError, TaskError
 from headwater.progress import track
 from headwater.store import digest_file, digest_value
+from headwater.yamlfile import read_mapping, read_text, validate
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
@@ -270,38 +270,10 @@ def fill_all(templates: Sequence[str], names: Sequence[str]) -> list[list[str]]:
     return [[fill(template, name) for template in templates] for name in names]
 
 
-def explain(error: ValidationError) -> str:
-    """The first mistake pydantic found, as `place: what is wrong`."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the file"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}"
-
-
-def read_yaml(path: Path, kind: type[HeadwaterError]) -> Any:
-    """Read a YAML mapping from a file; mistakes become errors of `kind` that name the line."""
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise kind(f"no such file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise kind(f"cannot read {path}", seen=str(error)) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        seen = f"{line}{getattr(error, 'problem', None) or error}"
-        raise kind(f"{path} is not YAML", expected="key: value", seen=seen) from None
-    if not isinstance(value, dict):
-        raise kind(f"{path} is not a mapping", expected="key: value", seen=type(value).__name__)
-    return value
-
-
 def _read(path: Path, *, base: Path | None) -> Task:
-    value = read_yaml(path, TaskError)
-    try:
-        task = Task.model_validate(value)
-    except ValidationError as error:
-        raise TaskError(f"a mistake in task {path}", seen=explain(error)) from None
+    value = read_mapping(path, TaskError)
+    text = read_text(path, TaskError)
+    task = validate(value, Task, name=str(path), text=text, error=TaskError)
     if base is None:
         return task
     return task.model_copy(update={"images": {k: base / p for k, p in task.images.items()}})

@@ -1,6 +1,6 @@
 """Folder in, folder out: one file a verb. The only floor where stages meet the disk.
 
-    embed       a pool -> vectors            retrieve, synthesize, perturb, importing -> a set
-    curate      a set -> a set               adapt, evaluate, predict -> models, predictions
-    sets        what the verbs that make a set share; why: one pair's story
+embed       a pool -> vectors            retrieve, synthesize, perturb, importing -> a set
+curate      a set -> a set               adapt, evaluate, predict -> models, predictions
+sets        what the verbs that make a set share; why: one pair's story
 """

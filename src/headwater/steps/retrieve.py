@@ -17,7 +17,16 @@ from headwater.clip import Clip
 from headwater.curate.safety import unsafe_rows
 from headwater.errors import InputError, PoolError, plain
 from headwater.pairs import decide, image_column, sha256_of
-from headwater.pool import (Pool, PoolShard, count_rows, has_images, open_pool, read_images, read_table, read_vectors)
+from headwater.pool import (
+    Pool,
+    PoolShard,
+    count_rows,
+    has_images,
+    open_pool,
+    read_images,
+    read_table,
+    read_vectors,
+)
 from headwater.progress import say
 from headwater.retrieve.neighbors import search_neighbors
 from headwater.retrieve.sample import random_rows
@@ -29,6 +38,7 @@ from headwater.task import Task, fill
 WAYS = ("captions", "neighbors", "random")
 GATES = ("found", "safe", "decodes")
 UNTARGETED = ""  # the label of a pair that was drawn, not searched for
+
 
 def retrieve(
     pool_path: str | Path,

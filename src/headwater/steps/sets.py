@@ -103,7 +103,9 @@ def why_undecodable(data: bytes | None) -> str | None:
     return None
 
 
-def _make(folder: Path, work: Callable[[Any], Part], shards: int, numbered: tuple[int, Any]) -> None:
+def _make(
+    folder: Path, work: Callable[[Any], Part], shards: int, numbered: tuple[int, Any]
+) -> None:
     number, job = numbered
     part = work(job)
     write_table(_decisions_path(folder, number), part.decisions)

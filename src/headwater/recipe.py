@@ -1,0 +1,288 @@
+"""The recipe: one YAML file that declares a study from task to verdict.
+
+    sources   how training images are made: retrieve, synthesize, perturb, import
+    curate    the same rules for every source, each with its own thresholds
+    arms      which sources, or mixes of them, are trained on
+    adapt     how; with scales x seeds x learning rates that makes the trials
+
+`docs/recipes.md` explains every key; `load_recipe` points at the line of a mistake.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from headwater.errors import RecipeError
+from headwater.steps.settings import Adaptation, Curation, Perturbation, Synthesis
+from headwater.yamlfile import parse, read_mapping, read_text, validate
+
+OFF_THE_SHELF = "off-the-shelf"
+SETTINGS = ConfigDict(extra="forbid", frozen=True)
+Metric = Literal["zero_shot", "linear_probe"]
+
+
+class PoolPlace(BaseModel):
+    """Where the pool lies, and the namespace of its ids."""
+
+    model_config = SETTINGS
+
+    path: str
+    name: str = Field("pool", pattern=r"^[\w.-]+$")
+
+
+class ModelPlace(BaseModel):
+    """An open_clip model: a folder, or a name with a pretrained tag or file."""
+
+    model_config = SETTINGS
+
+    model: str
+    pretrained: str | None = None
+    config: str | None = None
+
+
+class Retrieval(BaseModel):
+    """Pairs of the pool; see `headwater retrieve --help`."""
+
+    model_config = SETTINGS
+
+    by: Literal["captions", "neighbors", "random"]
+    mode: Literal["phrase", "substring"] = "phrase"
+    k: int = Field(2000, ge=1)
+    n: int = Field(10_000, ge=1)
+
+
+class Source(BaseModel):
+    """One way of making images: exactly one of the five, and how it is curated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    retrieve: Retrieval | None = None
+    synthesize: Synthesis | None = None
+    perturb: Perturbation | None = None
+    import_: str | None = Field(None, alias="import")
+    split: Literal["train"] | None = None
+    curate: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Which of the five it is."""
+        return self._kinds()[0]
+
+    def _kinds(self) -> list[str]:
+        kinds = ("retrieve", "synthesize", "perturb", "import_", "split")
+        return [kind for kind in kinds if getattr(self, kind) is not None]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if len(self._kinds()) != 1:
+            raise ValueError("say one of retrieve, synthesize, perturb, import, split")
+        Curation.model_validate(self.curate)
+        return self
+
+
+class Arm(BaseModel):
+    """A training set: one source, or a mix of several by share."""
+
+    model_config = SETTINGS
+
+    source: str | None = None
+    mix: dict[str, float] = Field(default_factory=dict)
+    objective: Literal["cross_entropy", "contrastive"] = "cross_entropy"
+    reference: bool = Field(False, description="a line to compare with: trained at full size only")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each source, summing to one."""
+        parts = {self.source: 1.0} if self.source else self.mix
+        whole = sum(parts.values())
+        return {name: share / whole for name, share in parts.items()}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.source) == bool(self.mix):
+            raise ValueError("say either source or mix")
+        if any(share <= 0 for share in self.mix.values()):
+            raise ValueError("shares must be above 0")
+        return self
+
+
+class Primary(BaseModel):
+    """The one comparison named before any test prediction is read."""
+
+    model_config = SETTINGS
+
+    arm: str
+    against: str
+    metric: Metric = "zero_shot"
+
+
+class Recipe(BaseModel):
+    """A whole study, as its file declares it."""
+
+    model_config = SETTINGS
+
+    format: int = Field(ge=1, le=1)
+    name: str = Field(pattern=r"^[\w.-]+$")
+    task: str
+    learner: ModelPlace
+    pool: PoolPlace | None = None
+    generator: str | None = None
+    seed: int = 0
+    sources: dict[str, Source] = Field(min_length=1)
+    curate: Curation = Curation()
+    arms: dict[str, Arm] = Field(min_length=1)
+    scales: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    adapt: Adaptation = Adaptation()
+    lr: tuple[float, ...] = Field((1e-5,), min_length=1)
+    metrics: tuple[Metric, ...] = Field(("zero_shot", "linear_probe"), min_length=1)
+    primary: Primary
+    margin: float = Field(0.01, ge=0, lt=1, description="differences inside it count as none")
+    keep_models: Literal["chosen", "all", "none"] = "chosen"
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for name, source in self.sources.items():
+            _known_name(name)
+            if source.perturb and source.perturb.source not in self.sources:
+                raise ValueError(_unknown(source.perturb.source, "source", self.sources))
+            if source.retrieve and self.pool is None:
+                raise ValueError(f"source {name} retrieves, so the recipe needs a pool")
+            if (source.synthesize or source.perturb) and self.generator is None:
+                raise ValueError(f"source {name} needs a generator")
+        for name, arm in self.arms.items():
+            _known_name(name)
+            if name == OFF_THE_SHELF:
+                raise ValueError(f"{OFF_THE_SHELF} is always there; call the arm something else")
+            for source_name in arm.shares:
+                if source_name not in self.sources:
+                    raise ValueError(_unknown(source_name, "source", self.sources))
+        for name in (self.primary.arm, self.primary.against):
+            if name not in (*self.arms, OFF_THE_SHELF):
+                raise ValueError(_unknown(name, "arm", self.arms))
+        if self.primary.metric not in self.metrics:
+            raise ValueError(f"the primary metric {self.primary.metric} is not among the metrics")
+        return self
+
+    def curation(self, source: str) -> Curation:
+        """How a source is curated: the recipe's rules, but for what the source says itself."""
+        return Curation.model_validate(self.curate.model_dump() | self.sources[source].curate)
+
+    def dump(self) -> str:
+        """The recipe as a YAML text, every default filled in."""
+        value = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+PLACES = (("task",), ("pool", "path"), ("learner", "model"), ("learner", "config"), ("generator",))
+"""Where a recipe may name a path; relative ones are taken from the recipe's folder."""
+
+
+def load_recipe(
+    path: str | Path, *, base: Path | None = None, changes: tuple[str, ...] = ()
+) -> Recipe:
+    """Read a recipe file, or one that comes with Headwater by its name.
+
+    Args:
+        path: a YAML file, or a name such as `miniature`.
+        base: the folder its relative paths start from; the file's own by default.
+        changes: `key.key=value` lines that replace what the file says, values in YAML.
+
+    Raises:
+        RecipeError: unreadable, or a mistake in it; the line is given.
+    """
+    file = find_recipe(str(path))
+    value = read_mapping(file, RecipeError)
+    for change in changes:
+        apply_change(value, change)
+    text = read_text(file, RecipeError)
+    recipe = validate(value, Recipe, name=str(file), text=text, error=RecipeError)
+    return move(recipe, base or file.parent)
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with Headwater.
+
+    Example:
+        >>> find_recipe("miniature").name
+        'miniature.yaml'
+    """
+    if Path(name).suffix in (".yaml", ".yml") or Path(name).exists():
+        return Path(name)
+    known = {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}
+    if name not in known:
+        raise RecipeError(
+            f"unknown recipe {name}", expected=f"a file, or one of {', '.join(known)}",
+            seen="neither a file nor a recipe of that name",
+        )  # fmt: skip
+    return known[name]
+
+
+def builtin_folder() -> Path:
+    """Where the recipes that come with Headwater lie: in the package, or beside its source."""
+    inside = Path(__file__).parent / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Recipe:
+    """The recipe with its paths seen from another folder.
+
+    Args:
+        recipe: with paths relative to `base` (names of models, tasks and URLs stay as they are).
+        base: the folder they are relative to now.
+        relative_to: the folder to be relative to then; None makes them start from here.
+    """
+    value = recipe.model_dump(by_alias=True)
+    for place in PLACES:
+        holder: Any = value
+        for key in place[:-1]:
+            holder = holder and holder.get(key)
+        if holder and holder.get(place[-1]):
+            holder[place[-1]] = _moved(holder[place[-1]], base, relative_to)
+    for source in value["sources"].values():
+        if source.get("import"):
+            source["import"] = _moved(source["import"], base, relative_to)
+    return Recipe.model_validate(value)
+
+
+def apply_change(value: dict[str, Any], change: str) -> None:
+    """Set one key of a recipe from `key.key=value`.
+
+    Example:
+        >>> value = {"adapt": {"epochs": 30}}
+        >>> apply_change(value, "adapt.epochs=2")
+        >>> value
+        {'adapt': {'epochs': 2}}
+    """
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError("a change that is none", expected="KEY.KEY=VALUE", seen=change)
+    *path, last = key.strip().split(".")
+    for part in path:
+        value = value.setdefault(part, {})
+        if not isinstance(value, dict):
+            raise RecipeError(f"--set {change}: {part} holds a value, not keys")
+    value[last] = parse(text, f"--set {change}", RecipeError)
+
+
+def _moved(text: str, base: Path, relative_to: Path | None) -> str:
+    path = base / text
+    if "://" in text or not path.exists():
+        return text
+    return str(path) if relative_to is None else os.path.relpath(path, relative_to)
+
+
+def _unknown(name: str, kind: str, known: dict[str, Any]) -> str:
+    return f"unknown {kind} {name!r}; known: {', '.join(known)}"
+
+
+def _known_name(name: str) -> None:
+    import re
+
+    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
+        raise ValueError(f"{name!r} may hold only letters, digits, '-', '_' and '.'")

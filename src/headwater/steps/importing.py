@@ -1,0 +1,113 @@
+"""`import`: images somebody made elsewhere become a set like any other.
+
+Reads an ImageFolder, one folder a class; captions are taken from `captions.json`
+({"rose/1.png": "a red rose"}) or from `NAME.txt` beside an image, where there are any.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from headwater.errors import SetError, plain
+from headwater.pairs import decide, image_column, sha256_of
+from headwater.steps.sets import Part, finish_set, make_parts, split_decodable
+from headwater.store import Json, digest_file, digest_value, step
+from headwater.task import Task, class_folders, image_files
+
+GATES = ("found", "decodes")
+SHARD = 1000  # images a shard
+
+
+def import_images(
+    folder: Path, task: Task, out: Path, *, name: str = "imported", workers: int | None = None
+) -> Json:
+    """Make the set `out` of the images in `folder`.
+
+    Args:
+        folder: one folder a class, called by its label or its name.
+        task: whose classes they are.
+        out: the new set's folder.
+        name: the namespace of the ids, and the source they are known by.
+        workers: processes.
+
+    Returns:
+        Images left after each gate.
+
+    Raises:
+        TaskError: a folder that is no class of the task.
+        SetError: no such folder, or one without images.
+    """
+    rows = list_images(folder, task)
+    files = [[path.relative_to(folder).as_posix(), digest_file(path)] for path, _ in rows]
+    inputs = {"images": digest_value(files), "task": task.digest}
+    with step(out, "import", arguments={"name": name}, inputs=inputs) as this:
+        if not this.finished:
+            captions = read_captions(folder)
+            jobs = [
+                (folder, name, rows[i : i + SHARD], captions) for i in range(0, len(rows), SHARD)
+            ]
+            make_parts(out, _part, jobs, label="importing images", workers=workers)
+            story = f"Images made elsewhere, imported as {name} for the task {task.name}."
+            title = f"{task.name}: {name}"
+            finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
+        return this.counts
+
+
+def list_images(folder: Path, task: Task) -> list[tuple[Path, str]]:
+    """Image files with their labels, in the order of the labels."""
+    if not folder.is_dir():
+        raise SetError("nothing to import", expected=f"a folder {folder}", seen="nothing there")
+    rows = [
+        (path, task.labels[index])
+        for sub, index in class_folders(folder, task)
+        for path in image_files(sub)
+    ]
+    if not rows:
+        raise SetError(
+            f"no images in {folder}", expected="one folder a class with images in it",
+            seen="none",
+        )  # fmt: skip
+    return rows
+
+
+def read_captions(folder: Path) -> dict[str, str]:
+    """The captions of `captions.json`, by path inside the folder; none where there is no file."""
+    path = folder / "captions.json"
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SetError("cannot read captions.json", expected="JSON", seen=str(error)) from None
+    if not isinstance(value, dict):
+        raise SetError("captions.json is not a mapping", expected='{"rose/1.png": "a red rose"}')
+    return {str(key): str(text) for key, text in value.items()}
+
+
+def _part(job: tuple[Path, str, list[tuple[Path, str]], dict[str, str]]) -> Part:
+    folder, name, rows, captions = job
+    data = [path.read_bytes() for path, _ in rows]
+    inside = [path.relative_to(folder).as_posix() for path, _ in rows]
+    pairs = pl.DataFrame(
+        {
+            "id": [f"{name}:{p}" for p in inside],
+            "label": [label for _, label in rows],
+            "image": image_column(data, [path.name for path, _ in rows]),
+            "caption": [
+                captions.get(p) or _beside(path) for p, (path, _) in zip(inside, rows, strict=True)
+            ],
+            "sha256": [sha256_of(d) for d in data],
+        },
+        schema_overrides={"caption": pl.String},
+    ).with_columns(source=pl.lit(name), pool=pl.lit(name), found_by=pl.lit("import"))
+    decodes, broken = split_decodable(pairs, step="decodes")
+    kept = decide(decodes, kept=True, step="decodes", reason="kept")
+    return Part(decodes, pl.concat([broken, kept]))
+
+
+def _beside(path: Path) -> str | None:
+    text = path.with_suffix(".txt")
+    return plain(text.read_text(encoding="utf-8", errors="replace")) if text.is_file() else None

@@ -1,0 +1,69 @@
+"""What each step may be told: the settings a recipe and the command line share.
+
+Defaults are the paper's constants (docs/method.md); every field has its bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SETTINGS = ConfigDict(extra="forbid", frozen=True)
+
+
+class Curation(BaseModel):
+    """How a set is curated."""
+
+    model_config = SETTINGS
+
+    size: int = Field(256, ge=8, description="side of every image after the pixel path, pixels")
+    quality: int = Field(95, ge=1, le=100, description="JPEG quality of the pixel path")
+    score: bool = Field(True, description="whether pairs are scored and selected at all")
+    aggregate: Literal["mean", "max"] = Field("mean", description="over a class's texts")
+    fraction: float | None = Field(0.3, gt=0, le=1, description="share kept of each class")
+    cap: int | None = Field(10_000, ge=1, description="most pairs kept of each class")
+    threshold: float | None = Field(None, description="lowest score kept")
+    against: tuple[str, ...] = Field(("test",), description="splits no pair may be a copy of")
+    copy_threshold: float | None = Field(None, description="similarity that makes a copy")
+
+
+class Synthesis(BaseModel):
+    """How images are synthesized."""
+
+    model_config = SETTINGS
+
+    n: int = Field(ge=1, description="images, over all classes")
+    kinds: dict[str, float] | None = Field(None, description="shares of the kinds of captions")
+    steps: int = Field(50, ge=1, description="denoising steps")
+    guidance: float = Field(2.0, ge=0, description="classifier-free guidance")
+    size: int | None = Field(512, ge=8, description="side the generator paints at, pixels")
+    save_size: int | None = Field(256, ge=8, description="side of the saved image, pixels")
+    block: int = Field(8, ge=1, description="consecutive images made at once")
+
+
+class Perturbation(BaseModel):
+    """How the images of another source are perturbed."""
+
+    model_config = SETTINGS
+
+    source: str
+    gamma: float = Field(ge=0, le=1, description="0: resizing and codec only; 1: all noise")
+    steps: int = Field(50, ge=1, description="denoising steps of a whole run; gamma of them happen")
+    guidance: float = Field(2.0, ge=0, description="classifier-free guidance")
+    size: int | None = Field(512, ge=8, description="side the generator paints at, pixels")
+    save_size: int | None = Field(256, ge=8, description="side of the saved image, pixels")
+    block: int = Field(8, ge=1, description="images made at once")
+
+
+class Adaptation(BaseModel):
+    """How CLIP is trained on a set; the learning rate is not here, it is swept."""
+
+    model_config = SETTINGS
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(512, ge=1)
+    weight_decay: float = Field(0.1, ge=0)
+    warmup_steps: int | None = Field(None, ge=0, description="None: min(500, 10 % of the steps)")
+    grad_clip: float = Field(1.0, gt=0)
+    threads: int = Field(1, ge=1, description="per trial; decides the last bits of a result")
