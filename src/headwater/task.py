@@ -108,6 +108,11 @@ class Task(BaseModel):
         return [c.name for c in self.classes]
 
     @property
+    def name_of(self) -> dict[str, str]:
+        """The display name of each label."""
+        return dict(zip(self.labels, self.names, strict=True))
+
+    @property
     def queries(self) -> dict[str, list[str]]:
         """The phrases to look for in captions, per label."""
         return {c.label: list(c.queries) for c in self.classes}

@@ -33,7 +33,7 @@ from headwater.pairs import (
     shard_paths,
 )
 from headwater.progress import say, track
-from headwater.steps.sets import Part, finish_set, make_parts, split_decodable
+from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.steps.settings import Curation
 from headwater.store import WORK, Json, read_step, replacing, step, write_table
 from headwater.task import Task, load_split, split_digest
@@ -88,7 +88,8 @@ def prepare(path: Path, number: int, out: Path, *, clip: Clip, how: Curation) ->
     features = _features_path(out, number)
     if features.exists():
         return
-    pairs, broken = split_decodable(read_shard(path), step="pixels")
+    part = sift_decodable(read_shard(path), gate="pixels")
+    pairs, broken = part.pairs, part.decisions.filter(~pl.col("kept"))
     pictures = [decode_rgb(data) for data in pairs["image"].struct.field("bytes")]
     square = resize_images(pictures, how.size)
     data = [encode_jpeg(image, quality=how.quality) for image in square]

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from headwater.errors import SetError, plain
-from headwater.pairs import decide, image_column, sha256_of
-from headwater.steps.sets import Part, finish_set, make_parts, split_decodable
+from headwater.pairs import image_column, sha256_of
+from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import Json, digest_file, digest_value, step
 from headwater.task import Task, class_folders, image_files
 
@@ -103,9 +103,7 @@ def _part(job: tuple[Path, str, list[tuple[Path, str]], dict[str, str]]) -> Part
         },
         schema_overrides={"caption": pl.String},
     ).with_columns(source=pl.lit(name), pool=pl.lit(name), found_by=pl.lit("import"))
-    decodes, broken = split_decodable(pairs, step="decodes")
-    kept = decide(decodes, kept=True, step="decodes", reason="kept")
-    return Part(decodes, pl.concat([broken, kept]))
+    return sift_decodable(pairs, gate="decodes")
 
 
 def _beside(path: Path) -> str | None:

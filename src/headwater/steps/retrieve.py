@@ -31,7 +31,7 @@ from headwater.progress import say
 from headwater.retrieve.neighbors import search_neighbors
 from headwater.retrieve.sample import random_rows
 from headwater.retrieve.words import match_captions
-from headwater.steps.sets import Part, finish_set, make_parts, split_decodable
+from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import WORK, Json, read_json, step, write_table
 from headwater.task import Task, fill
 
@@ -110,7 +110,7 @@ def _asked(
         "neighbors": {"k": k},
         "random": {"n": n, "seed": seed},
     }
-    inputs = {"pool": pool.digest, "task": task.digest}
+    inputs: Json = {"pool": pool.digest, "task": task.digest}
     if by == "neighbors" and clip is not None:
         inputs["model"] = clip.digest
     return {"by": by, "pool_name": pool.name, **own[by]}, inputs
@@ -129,14 +129,9 @@ def _part(
     found = _join(table, hits, pool)
     unsafe = unsafe_rows(found["nsfw"])
     safe = found.filter(~unsafe)
-    fetched = _with_images(safe, shard)
-    decodes, broken = split_decodable(fetched, step="decodes")
-    decisions = [
-        decide(found.filter(unsafe), kept=False, step="safe", reason="tagged NSFW in the pool"),
-        broken,
-        decide(decodes, kept=True, step="decodes", reason="kept"),
-    ]
-    return Part(decodes.drop("key", "nsfw"), pl.concat(decisions))
+    part = sift_decodable(_with_images(safe, shard), gate="decodes")
+    tagged = decide(found.filter(unsafe), kept=False, step="safe", reason="tagged NSFW in the pool")
+    return Part(part.pairs.drop("key", "nsfw"), pl.concat([tagged, part.decisions]))
 
 
 def _join(table: pl.DataFrame, hits: pl.DataFrame, pool: Pool) -> pl.DataFrame:

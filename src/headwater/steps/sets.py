@@ -73,18 +73,33 @@ def finish_set(
     this.counts = {gate: total(counts, gate) for gate in gates}
 
 
-def split_decodable(pairs: pl.DataFrame, *, step: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Pairs whose image can be decoded, and decisions that drop the others with a reason."""
+def sift(pairs: pl.DataFrame, reasons: Sequence[str | None], *, gate: str) -> Part:
+    """Keep the pairs without a reason against them; a decision on each.
+
+    Example:
+        >>> part = sift(pl.DataFrame({"id": ["w:1", "w:2"], "label": "rose"}), [None, "blank"],
+        ...             gate="valid")
+        >>> part.pairs["id"].to_list(), part.decisions["reason"].to_list()
+        (['w:1'], ['kept', 'blank'])
+    """
+    marked = pairs.with_columns(pl.Series("reason", reasons, dtype=pl.String))
+    kept = marked.filter(pl.col("reason").is_null()).drop("reason")
+    dropped = marked.filter(pl.col("reason").is_not_null())
+    decisions = [
+        decide(kept, kept=True, step=gate, reason="kept"),
+        decide(dropped, kept=False, step=gate, reason=pl.col("reason")),
+    ]
+    return Part(kept, pl.concat(decisions))
+
+
+def sift_decodable(pairs: pl.DataFrame, *, gate: str) -> Part:
+    """Keep the pairs whose image can be decoded; a decision on each."""
     reasons: dict[str | None, str | None] = {}
-    images = pairs["image"].struct.field("bytes").to_list()
+    images = pairs["image"].struct.field("bytes")
     for digest, data in zip(pairs["sha256"], images, strict=True):
         if digest not in reasons:
             reasons[digest] = why_undecodable(data)
-    reason = pl.Series("reason", [reasons[d] for d in pairs["sha256"]], dtype=pl.String)
-    marked = pairs.with_columns(reason)
-    dropped = marked.filter(pl.col("reason").is_not_null())
-    kept = marked.filter(pl.col("reason").is_null()).drop("reason")
-    return kept, decide(dropped, kept=False, step=step, reason=pl.col("reason"))
+    return sift(pairs, [reasons[digest] for digest in pairs["sha256"]], gate=gate)
 
 
 def why_undecodable(data: bytes | None) -> str | None:

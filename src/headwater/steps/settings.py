@@ -49,10 +49,12 @@ class Perturbation(BaseModel):
 
     source: str
     gamma: float = Field(ge=0, le=1, description="0: resizing and codec only; 1: all noise")
+    prompt: str = Field("a photo of {}", description="what the images are denoised with")
     steps: int = Field(50, ge=1, description="denoising steps of a whole run; gamma of them happen")
     guidance: float = Field(2.0, ge=0, description="classifier-free guidance")
     size: int | None = Field(512, ge=8, description="side the generator paints at, pixels")
     save_size: int | None = Field(256, ge=8, description="side of the saved image, pixels")
+    quality: int = Field(95, ge=1, le=100, description="JPEG quality of the saved image")
     block: int = Field(8, ge=1, description="images made at once")
 
 

@@ -1,0 +1,98 @@
+"""`perturb`: the images of a set after noise-and-denoise at strength gamma, as a set.
+
+A perturbed set inherits the ids its parent kept and is filtered no second time, so that both
+are paired image by image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from headwater.decode import decode_rgb, encode_jpeg
+from headwater.pairs import image_column, read_shard, sha256_of, shard_paths
+from headwater.progress import track
+from headwater.steps.sets import Part, finish_set, make_parts, sift
+from headwater.steps.settings import Perturbation
+from headwater.store import Json, read_step, step
+from headwater.synthesize.images import generator_digest, load_generator
+from headwater.synthesize.perturb import perturb_images
+from headwater.task import Task, fill
+
+GATES = ("inherited", "valid")
+
+
+def perturb(
+    source: Path,
+    task: Task,
+    out: Path,
+    *,
+    generator: str | Path | None,
+    how: Perturbation,
+    seed: int = 0,
+) -> Json:
+    """Make the set `out` of the perturbed images of the set `source`.
+
+    Args:
+        source: a finished set, curated already.
+        task: whose class names the images are denoised with.
+        out: the new set's folder.
+        generator: a diffusers pipeline with an img2img form; not needed at gamma 0.
+        how: gamma and the settings of the pipeline.
+        seed: of the noise; each image's noise depends on it and on the image's id only.
+
+    Returns:
+        Images left after each gate.
+
+    Raises:
+        SetError: the source is unfinished.
+        ModelError: the generator cannot be opened, or has no img2img form.
+    """
+    painted = how.gamma > 0
+    inputs = {"set": read_step(source)["digest"], "task": task.digest}
+    if painted:
+        inputs["generator"] = generator_digest(str(generator))
+    arguments = {"seed": seed, **how.model_dump(mode="json", exclude={"source"})}
+    with step(out, "perturb", arguments=arguments, inputs=inputs) as this:
+        if this.finished:
+            return this.counts
+        pipeline = load_generator(str(generator)) if painted else None
+        names = task.name_of
+
+        def work(path: Path) -> Part:
+            pairs = read_shard(path)
+            data = pairs["image"].struct.field("bytes")
+            made = perturb_images(
+                pipeline,
+                (decode_rgb(one) for one in data),
+                [fill(how.prompt, names[label]) for label in pairs["label"]],
+                gamma=how.gamma,
+                keys=pairs["id"].to_list(),
+                seed=seed,
+                steps=how.steps,
+                guidance=how.guidance,
+                height=how.size,
+                width=how.size,
+                save_size=how.save_size,
+                block=how.block,
+            )
+            done = list(track(made, label=f"perturbing at {how.gamma:g}", total=len(pairs)))
+            images = [encode_jpeg(one.image, quality=how.quality) for one in done]
+            reasons = [one.reason for one in done]
+            return sift(_with_images(pairs, images), reasons, gate="valid")
+
+        make_parts(out, work, shard_paths(source), label=f"perturbing at {how.gamma:g}", workers=1)
+        story = f"Images of another set after noise and denoising at gamma {how.gamma:g}."
+        title = f"{task.name}: perturbed at {how.gamma:g}"
+        finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
+        return this.counts
+
+
+def _with_images(pairs: pl.DataFrame, images: list[bytes]) -> pl.DataFrame:
+    names = pairs["image"].struct.field("path").to_list()
+    return pairs.with_columns(
+        image_column(images, names),
+        pl.Series("sha256", [sha256_of(data) for data in images], dtype=pl.String),
+        source=pl.lit("perturbed"),
+    )
