@@ -1,0 +1,288 @@
+"""clip.py: what is loaded, encoded and saved, held against open_clip itself."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from headwater import task
+from headwater.clip import (
+    CONFIG_NAME,
+    HEAD_NAME,
+    WEIGHTS_NAME,
+    fill_template,
+    load_clip,
+    load_head,
+    resize_images,
+    untrained_clip,
+)
+from headwater.errors import InputError, ModelError
+from tiny_clip import CONFIG, TEXT, save_tiny_clip, tinted_images, tiny_clip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+def photos() -> list[Image.Image]:
+    generator = np.random.default_rng(0)
+    shapes = [(40, 60), (32, 32), (100, 33), (20, 20)]
+    return [Image.fromarray(generator.integers(0, 256, (*s, 3), np.uint8)) for s in shapes]
+
+
+def test_features_are_those_of_open_clip(folder):
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    theirs.eval()
+    texts = ["a rose", "two dandelions", ""]
+    with torch.no_grad():
+        image = theirs.encode_image(torch.stack([preprocess(p) for p in photos()]), normalize=True)
+        text = theirs.encode_text(tokenizer(texts))
+    clip = load_clip(folder)
+    np.testing.assert_allclose(clip.encode_images(photos()), image, atol=1e-5)
+    np.testing.assert_allclose(clip.encode_texts(texts), text, atol=1e-5)
+
+
+def test_what_was_saved_is_what_was_there(folder, tmp_path):
+    clip = load_clip(folder)
+    digest = clip.save(tmp_path / "again")
+    again = load_clip(f"local-dir:{tmp_path / 'again'}")
+    assert digest == clip.digest == again.digest
+    assert (tmp_path / "again" / CONFIG_NAME).read_bytes() == (folder / CONFIG_NAME).read_bytes()
+    images = [np.asarray(p) for p in photos()]
+    np.testing.assert_array_equal(clip.encode_images(images), again.encode_images(images))
+
+
+def test_a_name_with_its_config_and_weights_is_the_same_model(folder, tmp_path):
+    (tmp_path / "toy.json").write_text(json.dumps(CONFIG))
+    named = load_clip("toy", pretrained=folder / WEIGHTS_NAME, config=tmp_path / "toy.json")
+    assert named.digest == load_clip(folder).digest
+    np.testing.assert_array_equal(named.encode_texts(["x"]), load_clip(folder).encode_texts(["x"]))
+    assert "toy" not in open_clip.list_models()
+
+
+def test_a_weights_only_checkpoint_loads(folder, tmp_path):
+    (tmp_path / "toy.json").write_text(json.dumps(CONFIG))
+    torch.save({"state_dict": load_clip(folder).model.state_dict()}, tmp_path / "toy.pt")
+    named = load_clip("toy", pretrained=tmp_path / "toy.pt", config=tmp_path / "toy.json")
+    np.testing.assert_array_equal(named.encode_texts(["x"]), load_clip(folder).encode_texts(["x"]))
+
+
+def test_batches_change_nothing_but_float_noise():
+    clip, (images, _) = tiny_clip(), tinted_images(23)
+    whole = clip.encode_images(images)
+    np.testing.assert_allclose(clip.encode_images(images, batch_size=4), whole, atol=1e-6)
+    np.testing.assert_array_equal(clip.encode_images(images), whole)
+    np.testing.assert_array_equal(clip.encode_images(list(images)), whole)
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)
+    texts = [f"number {i}" for i in range(7)]
+    small = clip.encode_texts(texts, batch_size=2)
+    np.testing.assert_allclose(small, clip.encode_texts(texts), atol=1e-5)
+    assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, clip.dim)
+
+
+def test_normalize_is_a_choice_for_texts():
+    clip = tiny_clip()
+    raw, unit = clip.encode_texts(["a rose"]), clip.encode_texts(["a rose"], normalize=True)
+    np.testing.assert_allclose(raw / np.linalg.norm(raw), unit, atol=1e-6)
+    assert not np.isclose(np.linalg.norm(raw), 1, atol=1e-2)
+
+
+def test_class_text_features_are_classes_by_templates():
+    clip = tiny_clip()
+    features = clip.class_text_features(["apple", "rose"], ["{a} {}", "{}", "the {c}"])
+    texts = ["an apple", "apple", "the apple", "a rose", "rose", "the rose"]
+    np.testing.assert_array_equal(features.reshape(6, -1), clip.encode_texts(texts))
+    assert features.shape == (2, 3, clip.dim)
+
+
+@pytest.mark.parametrize("name", ["apple", "rose", "{a} trap", "{}", "Ύδρα"])
+@pytest.mark.parametrize("template", ["a photo of {a} {}.", "{c}", "{} and {c}, {b}"])
+def test_templates_mean_what_the_task_says_they_mean(template, name):
+    assert fill_template(template, name) == task.fill(template, name)
+
+
+def test_a_template_without_a_class_is_refused():
+    with pytest.raises(InputError, match="where the name goes"):
+        fill_template("a photo of {a} flower", "rose")
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_resize_is_open_clips_own(mode):
+    config = open_clip.transform.PreprocessCfg(size=24, resize_mode=mode)
+    whole = open_clip.transform.image_transform_v2(config, is_train=False)
+    ours = resize_images(photos(), 24, resize_mode=mode)
+    mean, std = np.array(config.mean), np.array(config.std)
+    theirs = np.stack([whole(p).permute(1, 2, 0).numpy() * std + mean for p in photos()]) * 255
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_images_of_the_right_size_are_not_touched():
+    images = tinted_images(3)[0]
+    assert resize_images(images, 32) is images
+    np.testing.assert_array_equal(resize_images(list(images), 32), images)
+
+
+@pytest.mark.parametrize(
+    "images", [[np.zeros((9, 9), np.uint8)], [np.zeros((9, 9, 3))], np.zeros((1, 8, 8, 3)), ["x"]]
+)
+def test_what_is_no_rgb_image_is_refused(images):
+    with pytest.raises(InputError, match="expected uint8"):
+        resize_images(images, 8)
+
+
+def test_the_copy_has_weights_of_its_own():
+    clip = tiny_clip()
+    before = clip.encode_texts(["x"])
+    copy = clip.copy()
+    with torch.no_grad():
+        copy.model.text_projection.zero_()
+    np.testing.assert_array_equal(clip.encode_texts(["x"]), before)
+    assert not copy.encode_texts(["x"]).any()
+
+
+def test_the_head_comes_back_with_its_labels(tmp_path):
+    head = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tiny_clip().save(tmp_path, head=head, labels=["rose", "fern"])
+    weights, labels = load_head(tmp_path)
+    np.testing.assert_array_equal(weights, head)
+    assert labels == ("rose", "fern")
+    load_clip(tmp_path)
+    open_clip.create_model(f"local-dir:{tmp_path}")
+
+
+def test_a_model_without_a_head_says_so(folder):
+    with pytest.raises(ModelError, match="no head"):
+        load_head(folder)
+
+
+def test_a_broken_head_says_so(tmp_path):
+    (tmp_path / HEAD_NAME).write_bytes(b"half")
+    with pytest.raises(ModelError, match="cannot read"):
+        load_head(tmp_path)
+
+
+def test_seeds_decide_random_weights_and_leave_torch_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    same, again, other = tiny_clip(1), tiny_clip(1), tiny_clip(2)
+    assert torch.rand(1) == expected
+    features = [c.encode_texts(["x"]) for c in (same, again, other)]
+    np.testing.assert_array_equal(features[0], features[1])
+    assert np.abs(features[0] - features[2]).max() > 0.01
+
+
+def test_a_tokenizer_of_its_own_travels_along(tmp_path):
+    from headwater.miniature.tokens import build_tokenizer
+
+    size = build_tokenizer(["a photo of a seven", "handwritten 7"], tmp_path / "tokens")
+    text = TEXT | {"vocab_size": size, "hf_tokenizer_name": "toy"}
+    clip = untrained_clip(CONFIG | {"text_cfg": text}, tokenizer=tmp_path / "tokens")
+    clip.save(tmp_path / "model")
+    again = load_clip(tmp_path / "model")
+    again.save(tmp_path / "once more")
+    for name in ("model", "once more"):
+        theirs = open_clip.get_tokenizer(f"local-dir:{tmp_path / name}")
+        assert torch.equal(theirs(["a seven"]), clip.tokens(["a seven"]))
+    np.testing.assert_array_equal(again.encode_texts(["seven"]), clip.encode_texts(["seven"]))
+
+
+def test_endless_texts_are_cut_before_they_cost_anything():
+    clip = tiny_clip()
+    np.testing.assert_array_equal(clip.encode_texts(["a " * 10**6]), clip.encode_texts(["a " * 50]))
+    assert clip.tokens(["a" * 10**6]).shape == (1, 16)
+
+
+class Trap:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('unpickled')",)
+
+
+def test_pickled_weights_are_refused_without_being_run(tmp_path):
+    (tmp_path / "toy.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "toy.bin").write_bytes(pickle.dumps({"x": Trap()}, protocol=2))
+    torch.save({"x": Trap()}, tmp_path / "toy.pt")
+    for name in ("toy.pt", "toy.bin"):
+        with pytest.raises(ModelError, match=r"unpickling|safetensors"):
+            load_clip("toy", pretrained=tmp_path / name, config=tmp_path / "toy.json")
+
+
+def broken(folder: Path, name: str, content: bytes | None) -> Path:
+    save_tiny_clip(folder)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (CONFIG_NAME, None, f"no {CONFIG_NAME}"),
+        (WEIGHTS_NAME, None, f"no {WEIGHTS_NAME}"),
+        (CONFIG_NAME, b"{", "expected JSON"),
+        (CONFIG_NAME, b"[]", "expected a JSON object"),
+        (CONFIG_NAME, b'{"embed_dim": 16}', "under model_cfg"),
+        (CONFIG_NAME, b'{"model_cfg": {"embed_dim": 16}}', "describes no model"),
+        (
+            CONFIG_NAME,
+            b'{"model_cfg": {"embed_dim": 16, "vision_cfg": {}, "text_cfg": 3}}',
+            "no model",
+        ),
+        (WEIGHTS_NAME, b"", "half-written"),
+        (WEIGHTS_NAME, b"\x10\x00\x00\x00\x00\x00\x00\x00{", "half-written"),
+    ],
+)
+def test_a_broken_folder_gets_one_line(tmp_path, name, content, says):
+    with pytest.raises(ModelError, match=says) as caught:
+        load_clip(broken(tmp_path / "m", name, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_or_foreign_weights_file_gets_one_line(tmp_path):
+    path = save_tiny_clip(tmp_path / "m") / WEIGHTS_NAME
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="half-written"):
+        load_clip(tmp_path / "m")
+    wider = CONFIG | {"embed_dim": 8}
+    untrained_clip(wider).save(tmp_path / "other")
+    path.write_bytes((tmp_path / "other" / WEIGHTS_NAME).read_bytes())
+    with pytest.raises(ModelError, match="does not fit"):
+        load_clip(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"model": "nowhere"}, "no such model"),
+        ({"model": "ViT-B-23", "pretrained": "openai"}, "ViT-B-32"),
+        ({"model": "ViT-B-32", "pretrained": "openia"}, "openai"),
+        ({"model": "ViT-B-32", "pretrained": "openai"}, "ViT-B-32-quickgelu"),
+        ({"model": "ViT-B-32", "pretrained": __file__}, "no weights"),
+    ],
+)
+def test_unknown_names_get_one_line_that_knows_better(options, says):
+    with pytest.raises(ModelError, match=says) as caught:
+        load_clip(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_cannot_ask_for_code(tmp_path):
+    text = TEXT | {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        untrained_clip(CONFIG | {"text_cfg": text}, tokenizer=tmp_path)
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer_is_refused():
+    with pytest.raises(ModelError, match="vocab_size"):
+        untrained_clip(CONFIG | {"text_cfg": TEXT | {"vocab_size": 600}})
