@@ -25,10 +25,9 @@ from headwater.synthesize.perturb import (
     image_to_image,
     letterbox,
     perturb_images,
-    perturb_prompt,
 )
 
-PROMPTS = [perturb_prompt(name) for name in ("iris", "rose", "oak", "fern", "elm")]
+PROMPTS = [f"a photo of {name}" for name in ("iris", "rose", "oak", "fern", "elm")]
 KEYS = [f"garden:{n}" for n in range(len(PROMPTS))]
 
 

@@ -29,22 +29,10 @@ from headwater.synthesize.images import (
     resize,
     run_pipeline,
 )
-from headwater.task import fill
 
-PROMPT = "a photo of {}"  # the paper's, with the class name and no article
 WHITE = 255
 
 Item = tuple[Image8, str, object]  # image, prompt, key
-
-
-def perturb_prompt(name: str) -> str:
-    """The prompt an image of the class is denoised with.
-
-    Example:
-        >>> perturb_prompt("iris")
-        'a photo of iris'
-    """
-    return fill(PROMPT, name)
 
 
 def perturb_images(
@@ -72,7 +60,7 @@ def perturb_images(
         pipeline: from `load_generator`; unused at gamma 0, where it may be None if height and
             width are given.
         images: uint8 (h, w, 3) arrays of any size.
-        prompts: one an image, see `perturb_prompt`.
+        prompts: one an image; the paper's is "a photo of " and the class name.
         gamma: strength, 0 (no model) to 1 (nothing of the image is left).
         keys: one an image, e.g. its id: with the seed, the source of its noise.
         seed: any integer.
