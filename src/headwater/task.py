@@ -122,6 +122,10 @@ class Task(BaseModel):
         """Identifies what was asked: names, prompts and queries, not where images lie."""
         return digest_value(self.model_dump(mode="json", exclude={"images"}))
 
+    def __hash__(self) -> int:
+        """So that a process can keep what it read of a task."""
+        return hash(self.digest)
+
     def folder(self, split: str) -> Path:
         """Where the images of a split lie.
 

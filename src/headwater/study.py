@@ -1,0 +1,239 @@
+"""The study: a recipe run from task to report, resuming what was started, extending what is done.
+
+    sourced/ -> curated/ -> trials/ -> results.parquet -> verdict.json -> report.html
+
+This file orders steps and nothing else: what a step does is in `steps/`, what a trial does in
+`trials.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from headwater.clip import Clip
+from headwater.engine import run_shards
+from headwater.errors import RunError, SetError
+from headwater.pairs import set_size
+from headwater.pool import open_pool
+from headwater.progress import say
+from headwater.recipe import OFF_THE_SHELF, Arm, PoolPlace, Recipe, Source, load_recipe, move
+from headwater.steps.curate import curate
+from headwater.steps.embed import embed
+from headwater.steps.evaluate import evaluate, off_the_shelf_head
+from headwater.steps.importing import import_images
+from headwater.steps.perturb import perturb
+from headwater.steps.retrieve import retrieve
+from headwater.steps.synthesize import synthesize
+from headwater.store import DONE, Json, write_table, write_text
+from headwater.task import Task, load_task
+from headwater.trials import (
+    RESULT_SCHEMA,
+    Heat,
+    heat_results,
+    open_learner,
+    reference_results,
+    run_heat,
+    test_splits,
+    trial_folder,
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A recipe and the folder it is run in."""
+
+    root: Path
+    recipe: Recipe
+    workers: int | None = None
+
+    @cached_property
+    def task(self) -> Task:
+        """The recipe's task."""
+        return load_task(self.recipe.task)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The learner as it comes, before any training."""
+        return open_learner(self.recipe.learner)
+
+    @property
+    def pool(self) -> PoolPlace:
+        """The recipe's pool, which validation made sure is there where it is needed."""
+        assert self.recipe.pool is not None
+        return self.recipe.pool
+
+    def sourced(self, source: str) -> Path:
+        """The set as it was made."""
+        return self.root / "sourced" / source
+
+    def training_set(self, source: str) -> Path:
+        """The set that is trained on: curated, or perturbed from a curated one."""
+        perturbed = self.recipe.sources[source].perturb is not None
+        return self.sourced(source) if perturbed else self.root / "curated" / source
+
+    def heats(self) -> Iterator[Heat]:
+        """All trials of the recipe, grouped by arm, scale and seed; what is too large is left."""
+        for name, arm in self.recipe.arms.items():
+            for n in self.scales(name):
+                for seed in self.recipe.seeds:
+                    yield self.heat(name, arm, n, seed)
+
+    def heat(self, name: str, arm: Arm, n: int, seed: int) -> Heat:
+        """The trials of one arm at one scale with one seed."""
+        recipe = self.recipe
+        sets = tuple((self.training_set(s), share) for s, share in arm.shares.items())
+        return Heat(
+            self.root, name, n, seed, recipe.lr, sets, arm.objective, self.task, recipe.learner,
+            recipe.adapt, recipe.metrics, recipe.keep_models,
+        )  # fmt: skip
+
+    def available(self, arm: str) -> int:
+        """The most pairs an arm can be trained on."""
+        shares = self.recipe.arms[arm].shares
+        return min(int(set_size(self.training_set(s)) / share) for s, share in shares.items())
+
+    def scales(self, arm: str) -> list[int]:
+        """The scales an arm has enough pairs for; a reference arm is trained on all it has."""
+        most = self.available(arm)
+        if self.recipe.arms[arm].reference:
+            return [most]
+        return [n for n in self.recipe.scales if n <= most]
+
+
+def open_study(root: Path, *, workers: int | None = None) -> Study:
+    """A study that was begun in `root`, by the recipe it holds."""
+    if not (root / "recipe.yaml").is_file():
+        raise SetError(f"{root} is not a study", expected="recipe.yaml", seen="no such file")
+    return Study(root, load_recipe(root / "recipe.yaml"), workers)
+
+
+def run_study(
+    recipe: Recipe, out: Path, *, workers: int | None = None
+) -> Study:
+    """Run a recipe in the folder `out`, or go on with it.
+
+    Args:
+        recipe: with paths that hold from here.
+        out: the study's folder. Seeds, scales, learning rates and arms may grow between runs.
+        workers: processes for shards and trials.
+
+    Raises:
+        RunError: some trials failed; the others are done and told of.
+        InputError: the task, pool, learner or generator cannot be used, or `out` holds a study
+            whose sets were made differently.
+    """
+    study = Study(out, recipe, workers)
+    write_text(out / "recipe.yaml", move(recipe, Path(), relative_to=out).dump())
+    for name in source_order(recipe):
+        make_source(study, name)
+    test_off_the_shelf(study)
+    heats = list(study.heats())
+    errors = [e for e in run_shards(run_heat, heats, workers=workers, label="training") if e]
+    finish_study(study)
+    if errors:
+        raise RunError(
+            f"{len(errors)} of {len(heats)} heats failed, first {errors[0]}",
+            do="Mend it and run the same command again; the others are done.",
+        )
+    return study
+
+
+def source_order(recipe: Recipe) -> list[str]:
+    """The sources in an order in which each finds its parent made.
+
+    Perturbed sets come from sets that are not perturbed themselves.
+    """
+    return sorted(recipe.sources, key=lambda name: recipe.sources[name].perturb is not None)
+
+
+def make_source(study: Study, name: str) -> None:
+    """Source one set and curate it."""
+    source = study.recipe.sources[name]
+    MAKERS[source.kind](study, name, source)
+    if source.perturb is None:
+        how = study.recipe.curation(name)
+        curate(
+            study.sourced(name), study.task, study.training_set(name), clip=study.clip, how=how
+        )
+
+
+def _retrieve(study: Study, name: str, source: Source) -> None:
+    assert source.retrieve is not None
+    how, pool = source.retrieve, study.pool
+    vectors = None
+    if how.by == "neighbors" and open_pool(pool.path).shards[0].image_vectors is None:
+        vectors = study.root / "vectors"
+        embed(pool.path, vectors, clip=study.clip, pool_name=pool.name)
+    retrieve(
+        pool.path, study.task, study.sourced(name), by=how.by, mode=how.mode, k=how.k, n=how.n,
+        seed=study.recipe.seed, pool_name=pool.name, clip=study.clip, vectors=vectors,
+        workers=study.workers,
+    )  # fmt: skip
+
+
+def _synthesize(study: Study, name: str, source: Source) -> None:
+    assert source.synthesize is not None
+    assert study.recipe.generator is not None
+    synthesize(
+        study.task, study.sourced(name), generator=study.recipe.generator,
+        how=source.synthesize, seed=study.recipe.seed,
+    )  # fmt: skip
+
+
+def _perturb(study: Study, name: str, source: Source) -> None:
+    assert source.perturb is not None
+    perturb(
+        study.training_set(source.perturb.source), study.task, study.sourced(name),
+        generator=study.recipe.generator, how=source.perturb, seed=study.recipe.seed,
+    )  # fmt: skip
+
+
+def _import(study: Study, name: str, source: Source) -> None:
+    folder = Path(str(source.import_)) if source.import_ else study.task.folder(str(source.split))
+    import_images(folder, study.task, study.sourced(name), name=name, workers=study.workers)
+
+
+MAKERS = {
+    "retrieve": _retrieve,
+    "synthesize": _synthesize,
+    "perturb": _perturb,
+    "import_": _import,
+    "split": _import,
+}
+
+
+def test_off_the_shelf(study: Study) -> None:
+    """Examine the learner before any training: the line every arm is compared with."""
+    task, clip = study.task, study.clip
+    splits = tuple(s for s in ("val", *test_splits(task)) if s in task.images)
+    if splits:
+        evaluate(
+            lambda: (clip, off_the_shelf_head(clip, task)), str(clip.digest), task,
+            off_the_shelf_folder(study), splits=splits, metrics=study.recipe.metrics,
+        )  # fmt: skip
+
+
+def off_the_shelf_folder(study: Study) -> Path:
+    """Where the predictions of the untrained learner lie."""
+    return trial_folder(study.root, OFF_THE_SHELF, 0, 0, 0.0)
+
+
+def finish_study(study: Study) -> None:
+    """From trials to results, verdict and report."""
+    from headwater.steps.compare import compare_study
+    from headwater.steps.report import report_study
+
+    heats = [heat for heat in study.heats() if heat.finished]
+    results = pl.concat(
+        [
+            pl.DataFrame(schema=RESULT_SCHEMA),
+            reference_results(OFF_THE_SHELF, off_the_shelf_folder(study)),
+            *(heat_results(heat) for heat in heats),
+        ]
+    )
+    write_table(study.root / "results.parquet", results)

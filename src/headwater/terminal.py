@@ -1,0 +1,118 @@
+"""What commands print: results as JSON for machines, or in a few plain lines for people.
+
+Names and captions come from outside, so every text passes `plain`: nothing in it is markup and
+no control character reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headwater.errors import plain
+
+Row = Mapping[str, Any]
+
+
+def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
+    """Print a result as JSON, or the way `human` prints it."""
+    if as_json:
+        print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    else:
+        human(value)
+
+
+def pairs(counts: Mapping[str, int]) -> None:
+    """Pairs left after each gate, on one line."""
+    print(" -> ".join(f"{count:,} {gate}" for gate, count in counts.items()))
+
+
+def facts(values: Row) -> None:
+    """One line a fact, values aligned."""
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        print(f"{key:<{width}}  {text(value)}")
+
+
+def rows(table: Sequence[Row]) -> None:
+    """A table, columns aligned; numbers to the right."""
+    if not table:
+        print("nothing")
+        return
+    cells = [list(table[0]), *([text(value) for value in row.values()] for row in table)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    right = [isinstance(value, int | float) for value in table[0].values()]
+    for row in cells:
+        parts = [
+            cell.rjust(width) if r else cell.ljust(width)
+            for cell, width, r in zip(row, widths, right, strict=True)
+        ]
+        print("  ".join(parts).rstrip())
+
+
+def rows_by_name(values: Mapping[str, Row]) -> None:
+    """One line a name: its values, named."""
+    for name, row in values.items():
+        print(f"{plain(name)}: " + ", ".join(f"{key} {text(value)}" for key, value in row.items()))
+
+
+def story(decisions: Sequence[Row]) -> None:
+    """The decisions on a pair, and the pair itself where it was kept."""
+    for row in decisions:
+        fate = "kept" if row["kept"] else "dropped"
+        score = "" if row["score"] is None else f", score {row['score']:.4f}"
+        label = row["label"] or "(no label)"
+        reason = "" if row["kept"] else f": {row['reason']}"
+        print(plain(f"{row['id']} as {label}: {fate} at {row['step']}{reason}{score}"))
+        for key, value in (row["pair"] or {}).items():
+            if value is not None:
+                print(f"    {key}: {text(value)}")
+
+
+def task(value: Row) -> None:
+    """Classes, queries, prompts and splits of a task."""
+    print(f"{plain(value['name'])}: {len(value['classes'])} classes")
+    for row in value["classes"]:
+        print(plain(f"  {row['label']}: {row['name']}; queries: {', '.join(row['queries'])}"))
+    for kind, templates in value["prompts"].items():
+        print(plain(f"  {kind} prompts: {' | '.join(templates)}"))
+    print(plain("  splits: " + (", ".join(value["images"]) or "none, names only")))
+
+
+def summary(value: Row) -> None:
+    """A finished study: its funnels, its numbers, its answer, and where the report is."""
+    for source, counts in value["funnels"].items():
+        print(f"{plain(source)}: ", end="")
+        pairs(counts)
+    print()
+    rows(value["results"])
+    print()
+    for note in value["notes"]:
+        print(plain(f"note: {note}"))
+    print(plain(value["verdict"]))
+    print(plain(f"report: {value['report']}"))
+
+
+def verdict(entries: Sequence[Row]) -> None:
+    """Every comparison of a study, one line each."""
+    names = ("metric", "scale", "arm", "against", "difference", "low", "high", "p_holm", "call")
+    rows([{name: entry[name] for name in names} for entry in entries])
+
+
+def text(value: object) -> str:
+    """A value as people read it.
+
+    Example:
+        >>> text(12345), text(0.123456), text(None)
+        ('12,345', '0.1235', '-')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(text(item) for item in value)
+    return plain(str(value))

@@ -1,0 +1,172 @@
+"""Trials: one arm at one scale with one seed, at every learning rate; chosen on val, tested once.
+
+    trials/arm=../n=../seed=../lr=../          val predictions, metrics, log      (steps/adapt.py)
+                                 test/METRIC/  predictions of the chosen rate     (steps/evaluate.py)
+                                 models/METRIC/   the chosen model, if models are kept
+
+A heat is what one worker does: the trials of one (arm, n, seed), which differ in their rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+
+from headwater.errors import HeadwaterError
+from headwater.recipe import ModelPlace
+from headwater.steps.adapt import MODELS, adapt
+from headwater.steps.evaluate import evaluate
+from headwater.steps.exam import possible_metrics
+from headwater.steps.settings import Adaptation
+from headwater.store import read_json, remove_folder
+from headwater.task import Task
+
+RESULT_SCHEMA = {
+    "arm": pl.String,
+    "scale": pl.Int64,
+    "seed": pl.Int64,
+    "lr": pl.Float64,
+    "epoch": pl.Int64,
+    "split": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "chosen": pl.Boolean,
+}
+
+
+@dataclass(frozen=True)
+class Heat:
+    """The trials of one arm at one scale with one seed."""
+
+    root: Path
+    arm: str
+    n: int
+    seed: int
+    lrs: tuple[float, ...]
+    sets: tuple[tuple[Path, float], ...]
+    objective: str
+    task: Task
+    learner: ModelPlace
+    how: Adaptation
+    metrics: tuple[str, ...]
+    keep_models: str
+
+    def folder(self, lr: float) -> Path:
+        """The folder of the trial at one learning rate."""
+        return trial_folder(self.root, self.arm, self.n, self.seed, lr)
+
+
+def trial_folder(root: Path, arm: str, n: int, seed: int, lr: float) -> Path:
+    """Where a trial lies.
+
+    Example:
+        >>> trial_folder(Path("s"), "captions", 300, 0, 1e-5).as_posix()
+        's/trials/arm=captions/n=300/seed=0/lr=1e-05'
+    """
+    return root / "trials" / f"arm={arm}" / f"n={n}" / f"seed={seed}" / f"lr={lr:g}"
+
+
+def run_heat(heat: Heat) -> str | None:
+    """Train at every rate, choose per metric on val, test the chosen once; the error, if any."""
+    try:
+        for lr in heat.lrs:
+            train(heat, lr)
+        for metric in possible_metrics(heat.task, heat.metrics):
+            test(heat, metric, choose(heat, metric))
+        prune(heat)
+    except HeadwaterError as error:
+        return f"{heat.arm}, n={heat.n}, seed={heat.seed}: {error}"
+    return None
+
+
+def train(heat: Heat, lr: float) -> None:
+    """Run one trial, unless it is done."""
+    adapt(
+        dict(heat.sets),
+        heat.task,
+        heat.folder(lr),
+        clip=open_learner(heat.learner),
+        n=heat.n,
+        seed=heat.seed,
+        lr=lr,
+        how=heat.how,
+        objective=heat.objective,
+        metrics=heat.metrics,
+    )
+
+
+def choose(heat: Heat, metric: str) -> float:
+    """The learning rate with the best val accuracy; the lower one of equals.
+
+    Without a val split nothing can be chosen: it is the first rate of the recipe.
+    """
+    if "val" not in heat.task.images:
+        return heat.lrs[0]
+    return max(sorted(heat.lrs), key=lambda lr: val_accuracy(heat.folder(lr), metric))
+
+
+def val_accuracy(trial: Path, metric: str) -> float:
+    """A trial's val accuracy at its best epoch."""
+    return float(read_json(trial / "metrics.json")[metric]["val"])
+
+
+def test(heat: Heat, metric: str, lr: float) -> None:
+    """Predict every split but train and val with the chosen trial's model, once."""
+    trial = heat.folder(lr)
+    splits = test_splits(heat.task)
+    if splits:
+        out = trial / "test" / metric
+        evaluate(trial / MODELS / metric, heat.task, out, splits=splits, metrics=(metric,))
+
+
+def test_splits(task: Task) -> tuple[str, ...]:
+    """The splits that are never trained or chosen on."""
+    return tuple(split for split in task.images if split not in ("train", "val"))
+
+
+def prune(heat: Heat) -> None:
+    """Delete the models that the recipe does not keep."""
+    if heat.keep_models == "all":
+        return
+    chosen = {metric: choose(heat, metric) for metric in possible_metrics(heat.task, heat.metrics)}
+    for lr in heat.lrs:
+        for metric, best in chosen.items():
+            if heat.keep_models == "none" or lr != best:
+                remove_folder(heat.folder(lr) / MODELS / metric)
+
+
+def heat_results(heat: Heat) -> pl.DataFrame:
+    """The rows of `results.parquet` a finished heat has to tell."""
+    rows = []
+    for metric in possible_metrics(heat.task, heat.metrics):
+        chosen = choose(heat, metric)
+        for lr in heat.lrs:
+            told = read_json(heat.folder(lr) / "metrics.json")[metric]
+            common = (heat.arm, heat.n, heat.seed, lr, told["epoch"])
+            if "val" in heat.task.images:
+                rows.append((*common, "val", metric, told["val"], lr == chosen))
+        tested = heat.folder(chosen) / "test" / metric / "metrics.json"
+        if tested.exists():
+            epoch = read_json(heat.folder(chosen) / "metrics.json")[metric]["epoch"]
+            for split, value in read_json(tested)[metric].items():
+                row = (heat.arm, heat.n, heat.seed, chosen, epoch, split, metric, value["top1"])
+                rows.append((*row, True))
+    return pl.DataFrame(rows, schema=RESULT_SCHEMA, orient="row")
+
+
+def test_predictions(heat: Heat, metric: str) -> pl.DataFrame:
+    """The predictions of the chosen trial on every test split."""
+    return pl.read_parquet(
+        heat.folder(choose(heat, metric)) / "test" / metric / "predictions.parquet"
+    )
+
+
+@lru_cache(maxsize=2)
+def open_learner(place: ModelPlace):  # type: ignore[no-untyped-def]
+    """The learner, opened once a process."""
+    from headwater.clip import load_clip
+
+    return load_clip(place.model, pretrained=place.pretrained, config=place.config)
