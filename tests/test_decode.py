@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headwater.decode import MAX_BYTES, decode_rgb, encode_jpeg, encode_png
+from headwater.errors import DecodeError
+
+
+def saved(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG that says it is 60,000 x 60,000 pixels."""
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    data = zlib.compress(b"\0" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html>404</html>", "not an image"),
+        (encode_jpeg(NOISE)[:300], "broken image"),
+        (bomb(), "too many pixels"),
+        (b"\0" * (MAX_BYTES + 1), "too many bytes"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
+    ],
+    ids=["empty", "html", "truncated", "bomb", "huge", "postscript"],
+)
+def test_what_cannot_be_used_has_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(DecodeError, match=reason):
+        decode_rgb(data)
+
+
+def test_png_is_lossless_and_jpeg_is_close() -> None:
+    assert (decode_rgb(encode_png(NOISE)) == NOISE).all()
+    smooth = np.full((16, 16, 3), 120, np.uint8)
+    assert np.abs(decode_rgb(encode_jpeg(smooth)).astype(int) - 120).max() <= 2
+
+
+def test_transparency_is_laid_on_white() -> None:
+    clear = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
+    assert (decode_rgb(saved(clear, format="PNG")) == 255).all()
+
+
+def test_the_camera_orientation_is_applied() -> None:
+    image = Image.fromarray(NOISE)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    assert decode_rgb(saved(image, format="PNG", exif=exif)).shape == (30, 40, 3)
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    data = saved(frames[0], format="GIF", save_all=True, append_images=frames[1:])
+    assert decode_rgb(data)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "1"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = Image.new(mode, (3, 3))
+    kind = "TIFF" if mode in ("CMYK", "I;16") else "PNG"
+    assert decode_rgb(saved(image, format=kind)).shape == (3, 3, 3)
