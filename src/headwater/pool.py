@@ -9,11 +9,12 @@ The layout is detected, nothing is converted, and nothing is ever written into a
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import numpy as np
@@ -295,17 +296,29 @@ def _with_keys(table: pl.DataFrame, shard: PoolShard) -> pl.DataFrame:
 def _tar_images(shard: PoolShard, wanted: set[str]) -> Iterator[tuple[str, str, bytes]]:
     assert shard.tar is not None
     try:
-        with fsspec.open(shard.tar, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
-            for member in tar:
-                key, _, suffix = Path(member.name).name.partition(".")
-                if key in wanted and member.isfile() and suffix.lower() in IMAGE_SUFFIXES:
-                    data = tar.extractfile(member)
-                    yield key, Path(member.name).name, data.read(MAX_BYTES + 1) if data else b""
+        with fsspec.open(shard.tar, "rb") as file:
+            _check_end(file)
+            with tarfile.open(fileobj=file, mode="r|") as tar:
+                for member in tar:
+                    name = Path(member.name).name
+                    key, _, suffix = name.partition(".")
+                    if key in wanted and member.isfile() and suffix.lower() in IMAGE_SUFFIXES:
+                        data = tar.extractfile(member)
+                        yield key, name, data.read(MAX_BYTES + 1) if data else b""
     except (tarfile.TarError, OSError, EOFError) as error:
         raise PoolError(
             f"{Path(shard.tar).name} is broken", expected="a whole tar file", seen=str(error),
             do="Fetch this shard again; the finished shards are kept.",
         ) from None  # fmt: skip
+
+
+def _check_end(file: IO[bytes]) -> None:
+    # A tar ends with two empty blocks; a reader takes one that is cut between files for whole.
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 2 * tarfile.BLOCKSIZE, 0))
+    if file.read().strip(b"\0") or size < 2 * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("cut short")
+    file.seek(0)
 
 
 def _stem(path: str) -> str:

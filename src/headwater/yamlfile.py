@@ -71,7 +71,8 @@ def validate(
     try:
         return model.model_validate(value)
     except ValidationError as mistakes:
-        first = mistakes.errors()[0]
+        # A misspelled key also leaves the right one missing: it is told first.
+        first = min(mistakes.errors(), key=lambda e: e["type"] != "extra_forbidden")
         place = tuple(part for part in first["loc"])
         line = line_of(text, place)
         where = f"{name}, line {line}" if line else name

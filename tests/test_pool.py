@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from headwater.decode import encode_jpeg
+from headwater.errors import PoolError
+from headwater.pool import (
+    describe,
+    has_images,
+    open_pool,
+    read_images,
+    read_table,
+    read_vectors,
+    write_vectors,
+)
+
+
+def picture(value: int) -> bytes:
+    return encode_jpeg(np.full((8, 8, 3), value, np.uint8))
+
+
+def make_webdataset(folder: Path, shards: int = 2, rows: int = 3, caption: str = "caption") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(shards):
+        keys = [f"{shard:05d}{row:04d}" for row in range(rows)]
+        with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
+            for row, key in enumerate(keys):
+                add(tar, f"{key}.jpg", picture(40 * row))
+                add(tar, f"{key}.txt", f"picture {row}".encode())
+        pl.DataFrame(
+            {
+                "key": keys,
+                caption: [f"picture {row}" for row in range(rows)],
+                "url": [f"https://example.org/{key}.jpg" for key in keys],
+                "NSFW": ["UNLIKELY"] * (rows - 1) + ["NSFW"],
+            }
+        ).write_parquet(folder / f"{shard:05d}.parquet")
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def test_img2dataset_tars_are_detected_and_read(tmp_path: Path) -> None:
+    make_webdataset(tmp_path / "pool")
+    pool = open_pool(tmp_path / "pool", name="toys")
+    assert (pool.layout, len(pool.shards), pool.name) == ("webdataset", 2, "toys")
+    table = read_table(pool.shards[1])
+    assert table["key"].to_list() == ["000010000", "000010001", "000010002"]
+    assert table["nsfw"].to_list() == ["UNLIKELY", "UNLIKELY", "NSFW"]
+    found = list(read_images(pool.shards[1], ["000010002", "nowhere"]))
+    assert [(key, name) for key, name, _ in found] == [("000010002", "000010002.jpg")]
+    assert found[0][2] == picture(80)
+
+
+@pytest.mark.parametrize("caption", ["TEXT", "text", "caption"])
+def test_columns_are_known_by_their_aliases(tmp_path: Path, caption: str) -> None:
+    make_webdataset(tmp_path / "pool", caption=caption)
+    table = read_table(open_pool(tmp_path / "pool").shards[0])
+    assert table["caption"].to_list() == ["picture 0", "picture 1", "picture 2"]
+
+
+def test_parquet_with_images_inside(tmp_path: Path) -> None:
+    rows = {"TEXT": ["a", None], "jpg": [picture(1), None], "uid": ["x", "y"]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "part.parquet")
+    shard = open_pool(tmp_path).shards[0]
+    assert has_images(shard)
+    assert [key for key, _, _ in read_images(shard, ["x", "y"])] == ["x"]
+
+
+def test_pairs_without_a_key_get_a_stable_one(tmp_path: Path) -> None:
+    pl.DataFrame({"URL": ["u", "v"], "TEXT": ["a", "b"]}).write_parquet(tmp_path / "p.parquet")
+    first = read_table(open_pool(tmp_path).shards[0])["key"].to_list()
+    assert first == read_table(open_pool(tmp_path).shards[0])["key"].to_list()
+    assert len(set(first)) == 2
+    assert not has_images(open_pool(tmp_path).shards[0])
+
+
+def test_the_same_pool_elsewhere_has_the_same_digest(tmp_path: Path) -> None:
+    make_webdataset(tmp_path / "here")
+    make_webdataset(tmp_path / "deep" / "down" / "there")
+    make_webdataset(tmp_path / "other", rows=4)
+    digest = open_pool(tmp_path / "here").digest
+    assert digest == open_pool(tmp_path / "deep" / "down" / "there").digest
+    assert digest != open_pool(tmp_path / "other").digest
+
+
+def test_vectors_come_back_as_clip_retrieval_lays_them(tmp_path: Path) -> None:
+    table = pl.DataFrame({"key": ["a", "b"], "caption": ["x", "y"]})
+    image = np.array([[1, 0], [0, 1]], np.float32)
+    write_vectors(tmp_path / "v", 0, table=table, image=image, text=-image)
+    pool = open_pool(tmp_path / "v")
+    assert pool.layout == "laion"
+    vectors = read_vectors(pool.shards[0], "text")
+    assert vectors.dtype == np.float16
+    assert (vectors == -image).all()
+
+
+def test_a_pool_tells_what_it_is(tmp_path: Path) -> None:
+    make_webdataset(tmp_path / "pool")
+    facts = describe(open_pool(tmp_path / "pool"))
+    assert (facts["pairs"], facts["images"], facts["safety_tags"]) == (6, True, True)
+
+
+def test_any_fsspec_path_will_do(tmp_path: Path) -> None:
+    make_webdataset(tmp_path / "pool")
+    pool = open_pool(f"file://{tmp_path / 'pool'}")
+    assert len(list(read_images(pool.shards[0], ["000000001"]))) == 1
+
+
+def vectors_out_of_step(folder: Path) -> None:
+    table = pl.DataFrame({"key": ["a", "b"], "caption": ["x", "y"]})
+    vectors = np.zeros((3, 4), np.float32)
+    write_vectors(folder, 0, table=table, image=vectors, text=vectors)
+    read_vectors(open_pool(folder).shards[0], "image")
+
+
+def vectors_cut_short(folder: Path) -> None:
+    table = pl.DataFrame({"key": ["a", "b"], "caption": ["x", "y"]})
+    vectors = np.zeros((2, 400), np.float32)
+    write_vectors(folder, 0, table=table, image=vectors, text=vectors)
+    path = folder / "img_emb" / "img_emb_0000.npy"
+    path.write_bytes(path.read_bytes()[:200])
+    read_vectors(open_pool(folder).shards[0], "image")
+
+
+def empty_folder(folder: Path) -> None:
+    folder.mkdir()
+    open_pool(folder)
+
+
+def unrelated_files(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "holiday.mov").write_text("x")
+    open_pool(folder)
+
+
+def captions_of_numbers(folder: Path) -> None:
+    folder.mkdir()
+    pl.DataFrame({"caption": [1, 2], "key": ["a", "b"]}).write_parquet(folder / "a.parquet")
+    read_table(open_pool(folder).shards[0])
+
+
+def no_captions(folder: Path) -> None:
+    folder.mkdir()
+    pl.DataFrame({"key": ["a", "b"]}).write_parquet(folder / "a.parquet")
+    read_table(open_pool(folder).shards[0])
+
+
+def a_key_twice(folder: Path) -> None:
+    folder.mkdir()
+    pl.DataFrame({"key": ["a", "a"], "caption": ["x", "y"]}).write_parquet(folder / "a.parquet")
+    read_table(open_pool(folder).shards[0])
+
+
+def truncated_tar(folder: Path) -> None:
+    make_webdataset(folder, shards=1)
+    path = folder / "00000.tar"
+    path.write_bytes(path.read_bytes()[:2000])
+    list(read_images(open_pool(folder).shards[0], ["000000000", "000000001", "000000002"]))
+
+
+def broken_parquet(folder: Path) -> None:
+    make_webdataset(folder, shards=1)
+    (folder / "00000.parquet").write_bytes(b"PAR1 and nothing else")
+    read_table(open_pool(folder).shards[0])
+
+
+def missing(folder: Path) -> None:
+    open_pool(folder)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (missing, "no such pool"),
+        (empty_folder, "saw an empty folder"),
+        (unrelated_files, "saw 1 other files"),
+        (captions_of_numbers, "caption is not text: expected strings, saw Int64"),
+        (no_captions, "has no captions"),
+        (a_key_twice, "has a key twice"),
+        (truncated_tar, "00000.tar is broken"),
+        (broken_parquet, "cannot read"),
+        (vectors_out_of_step, "out of step with metadata_0000.parquet: expected 2 rows"),
+        (vectors_cut_short, "cannot read img_emb_0000.npy"),
+    ],
+)
+def test_trouble_is_one_clear_line(tmp_path: Path, trouble: object, words: str) -> None:
+    with pytest.raises(PoolError, match=words) as caught:
+        trouble(tmp_path / "pool")  # type: ignore[operator]
+    assert "\n" not in str(caught.value)
