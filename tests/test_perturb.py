@@ -151,9 +151,13 @@ def test_pixels_hardly_depend_on_the_block(
 def test_bytes_do_not_depend_on_where_the_images_end(
     pipeline: DiffusionPipeline, garden: list[Image8]
 ) -> None:
+    batches: set[int] = set()
+    hook = pipeline.unet.register_forward_hook(lambda _, given, __: batches.add(len(given[0])))
     whole = perturbed(pipeline, garden, block=3)
     begun = perturbed(pipeline, garden[:4], block=3, keys=KEYS[:4], prompts=PROMPTS[:4])
+    hook.remove()
     assert np.array_equal(whole[:4], begun)
+    assert batches == {6}  # the last block too is whole, each image with and without its prompt
 
 
 @pytest.mark.parametrize(
