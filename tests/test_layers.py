@@ -21,6 +21,7 @@ FLOORS = [
     ["cli"],
     ["miniature", "terminal"],
     ["study"],
+    ["findings"],
     ["trials"],
     ["recipe"],
     ["steps"],

@@ -236,6 +236,11 @@ def read_funnel(folder: Path) -> Json:
     return read_json(folder / "funnel.json")
 
 
+def set_size(folder: Path) -> int:
+    """The number of pairs in a finished set."""
+    return sum(pl.scan_parquet(p).select(pl.len()).collect().item() for p in shard_paths(folder))
+
+
 def write_summary(
     folder: Path, *, decisions: pl.DataFrame, counts: Json, title: str, story: str
 ) -> None:

@@ -66,7 +66,7 @@ class Source(BaseModel):
     perturb: Perturbation | None = None
     import_: str | None = Field(None, alias="import")
     split: Literal["train"] | None = None
-    curate: dict[str, Any] = Field(default_factory=dict)
+    curate: Curation = Field(Curation(), description="what differs from the recipe's rules")
 
     @property
     def kind(self) -> str:
@@ -81,7 +81,6 @@ class Source(BaseModel):
     def _one_kind(self) -> Self:
         if len(self._kinds()) != 1:
             raise ValueError("say one of retrieve, synthesize, perturb, import, split")
-        Curation.model_validate(self.curate)
         return self
 
 
@@ -171,11 +170,16 @@ class Recipe(BaseModel):
 
     def curation(self, source: str) -> Curation:
         """How a source is curated: the recipe's rules, but for what the source says itself."""
-        return Curation.model_validate(self.curate.model_dump() | self.sources[source].curate)
+        own = self.sources[source].curate
+        return self.curate.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
 
     def dump(self) -> str:
         """The recipe as a YAML text, every default filled in."""
-        value = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        sources = {
+            name: source.model_copy(update={"curate": self.curation(name)})
+            for name, source in self.sources.items()
+        }
+        value = _plain(self.model_copy(update={"sources": sources}))
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
@@ -237,7 +241,7 @@ def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Reci
         base: the folder they are relative to now.
         relative_to: the folder to be relative to then; None makes them start from here.
     """
-    value = recipe.model_dump(by_alias=True)
+    value = recipe.model_dump(by_alias=True, exclude_unset=True)
     for place in PLACES:
         holder: Any = value
         for key in place[:-1]:
@@ -268,6 +272,17 @@ def apply_change(value: dict[str, Any], change: str) -> None:
         if not isinstance(value, dict):
             raise RecipeError(f"--set {change}: {part} holds a value, not keys")
     value[last] = parse(text, f"--set {change}", RecipeError)
+
+
+def _plain(value: Any) -> Any:
+    """Values as YAML has them; a key that may be left out, and is, stays out."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields.items()
+        told = {f.alias or name: (getattr(value, name), f.default) for name, f in fields}
+        return {k: _plain(v) for k, (v, default) in told.items() if v is not None or default}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _moved(text: str, base: Path, relative_to: Path | None) -> str:

@@ -18,10 +18,10 @@ import polars as pl
 from headwater.clip import Clip
 from headwater.engine import run_shards
 from headwater.errors import RunError, SetError
+from headwater.findings import judge, tell_results
 from headwater.pairs import set_size
 from headwater.pool import open_pool
-from headwater.progress import say
-from headwater.recipe import OFF_THE_SHELF, Arm, PoolPlace, Recipe, Source, load_recipe, move
+from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move
 from headwater.steps.curate import curate
 from headwater.steps.embed import embed
 from headwater.steps.evaluate import evaluate, off_the_shelf_head
@@ -29,18 +29,9 @@ from headwater.steps.importing import import_images
 from headwater.steps.perturb import perturb
 from headwater.steps.retrieve import retrieve
 from headwater.steps.synthesize import synthesize
-from headwater.store import DONE, Json, write_table, write_text
+from headwater.store import DONE, Json, write_json, write_table, write_text
 from headwater.task import Task, load_task
-from headwater.trials import (
-    RESULT_SCHEMA,
-    Heat,
-    heat_results,
-    open_learner,
-    reference_results,
-    run_heat,
-    test_splits,
-    trial_folder,
-)
+from headwater.trials import Heat, open_learner, reference_folder, run_heat, test_splits
 
 
 @dataclass(frozen=True)
@@ -104,6 +95,48 @@ class Study:
             return [most]
         return [n for n in self.recipe.scales if n <= most]
 
+    def finish(self) -> None:
+        """From the finished trials to results, verdict and report."""
+        self.results()
+        self.compare()
+        self.report()
+
+    def results(self) -> pl.DataFrame:
+        """Write `results.parquet` from the finished trials."""
+        table = tell_results(self.root, self.finished())
+        write_table(self.root / "results.parquet", table)
+        return table
+
+    def compare(self) -> list[Json]:
+        """Write `verdict.json` from the finished trials; its entries."""
+        entries = judge(self.root, self.recipe, self.task, self.finished())
+        write_json(self.root / "verdict.json", {"comparisons": entries})
+        return entries
+
+    def report(self) -> Path:
+        """Write `report.html` from results and verdict; where it is."""
+        from headwater.report.page import render_report
+
+        path = self.root / "report.html"
+        write_text(path, render_report(report_data(self)))
+        return path
+
+    def finished(self) -> list[Heat]:
+        """The heats that are trained and tested."""
+        return [heat for heat in self.heats() if heat.finished]
+
+    def status(self) -> list[Json]:
+        """Per arm and scale: trials done and left."""
+        rows: dict[tuple[str, int], Json] = {}
+        for heat in self.heats():
+            row = rows.setdefault(
+                (heat.arm, heat.n), {"arm": heat.arm, "images": heat.n, "done": 0, "left": 0}
+            )
+            done = sum((heat.folder(lr) / DONE).exists() for lr in heat.lrs)
+            row["done"] += done
+            row["left"] += len(heat.lrs) - done
+        return list(rows.values())
+
 
 def open_study(root: Path, *, workers: int | None = None) -> Study:
     """A study that was begun in `root`, by the recipe it holds."""
@@ -112,9 +145,7 @@ def open_study(root: Path, *, workers: int | None = None) -> Study:
     return Study(root, load_recipe(root / "recipe.yaml"), workers)
 
 
-def run_study(
-    recipe: Recipe, out: Path, *, workers: int | None = None
-) -> Study:
+def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study:
     """Run a recipe in the folder `out`, or go on with it.
 
     Args:
@@ -131,10 +162,10 @@ def run_study(
     write_text(out / "recipe.yaml", move(recipe, Path(), relative_to=out).dump())
     for name in source_order(recipe):
         make_source(study, name)
-    test_off_the_shelf(study)
+    examine_off_the_shelf(study)
     heats = list(study.heats())
     errors = [e for e in run_shards(run_heat, heats, workers=workers, label="training") if e]
-    finish_study(study)
+    study.finish()
     if errors:
         raise RunError(
             f"{len(errors)} of {len(heats)} heats failed, first {errors[0]}",
@@ -157,9 +188,7 @@ def make_source(study: Study, name: str) -> None:
     MAKERS[source.kind](study, name, source)
     if source.perturb is None:
         how = study.recipe.curation(name)
-        curate(
-            study.sourced(name), study.task, study.training_set(name), clip=study.clip, how=how
-        )
+        curate(study.sourced(name), study.task, study.training_set(name), clip=study.clip, how=how)
 
 
 def _retrieve(study: Study, name: str, source: Source) -> None:
@@ -207,33 +236,12 @@ MAKERS = {
 }
 
 
-def test_off_the_shelf(study: Study) -> None:
+def examine_off_the_shelf(study: Study) -> None:
     """Examine the learner before any training: the line every arm is compared with."""
     task, clip = study.task, study.clip
-    splits = tuple(s for s in ("val", *test_splits(task)) if s in task.images)
+    splits = ("val", *test_splits(task)) if "val" in task.images else test_splits(task)
     if splits:
         evaluate(
             lambda: (clip, off_the_shelf_head(clip, task)), str(clip.digest), task,
-            off_the_shelf_folder(study), splits=splits, metrics=study.recipe.metrics,
+            reference_folder(study.root), splits=splits, metrics=study.recipe.metrics,
         )  # fmt: skip
-
-
-def off_the_shelf_folder(study: Study) -> Path:
-    """Where the predictions of the untrained learner lie."""
-    return trial_folder(study.root, OFF_THE_SHELF, 0, 0, 0.0)
-
-
-def finish_study(study: Study) -> None:
-    """From trials to results, verdict and report."""
-    from headwater.steps.compare import compare_study
-    from headwater.steps.report import report_study
-
-    heats = [heat for heat in study.heats() if heat.finished]
-    results = pl.concat(
-        [
-            pl.DataFrame(schema=RESULT_SCHEMA),
-            reference_results(OFF_THE_SHELF, off_the_shelf_folder(study)),
-            *(heat_results(heat) for heat in heats),
-        ]
-    )
-    write_table(study.root / "results.parquet", results)

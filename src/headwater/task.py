@@ -68,7 +68,7 @@ class Prompts(BaseModel):
     evaluation: tuple[str, ...] = ("a photo of {a} {}.",)
     retrieval: tuple[str, ...] = ("a photo of {a} {}.",)
     filter: tuple[str, ...] = ("a photo of {a} {}.",)
-    synthesis: tuple[str, ...] = ("a photo of {a} {}",)
+    synthesis: tuple[str, ...] = ()  # none: the grammar's own wordings
 
     @model_validator(mode="after")
     def _has_a_slot(self) -> Self:

@@ -2,7 +2,7 @@
 
     trials/arm=../n=../seed=../lr=../          val predictions, metrics, log      (steps/adapt.py)
                                  test/METRIC/  predictions of the chosen rate     (steps/evaluate.py)
-                                 models/METRIC/   the chosen model, if models are kept
+                                 models/METRIC/   the chosen model, if kept
 
 A heat is what one worker does: the trials of one (arm, n, seed), which differ in their rate.
 """
@@ -13,28 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import polars as pl
-
+from headwater.clip import Clip, load_clip
 from headwater.errors import HeadwaterError
-from headwater.recipe import ModelPlace
+from headwater.recipe import OFF_THE_SHELF, ModelPlace
 from headwater.steps.adapt import MODELS, adapt
-from headwater.steps.evaluate import evaluate
+from headwater.steps.evaluate import evaluate, open_folder
 from headwater.steps.exam import possible_metrics
 from headwater.steps.settings import Adaptation
-from headwater.store import read_json, remove_folder
+from headwater.store import DONE, read_json, remove_folder
 from headwater.task import Task
-
-RESULT_SCHEMA = {
-    "arm": pl.String,
-    "scale": pl.Int64,
-    "seed": pl.Int64,
-    "lr": pl.Float64,
-    "epoch": pl.Int64,
-    "split": pl.String,
-    "metric": pl.String,
-    "value": pl.Float64,
-    "chosen": pl.Boolean,
-}
 
 
 @dataclass(frozen=True)
@@ -58,6 +45,20 @@ class Heat:
         """The folder of the trial at one learning rate."""
         return trial_folder(self.root, self.arm, self.n, self.seed, lr)
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics the task's images allow."""
+        return possible_metrics(self.task, self.metrics)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every rate is trained and the chosen ones are tested."""
+        if not all((self.folder(lr) / DONE).exists() for lr in self.lrs):
+            return False
+        if not test_splits(self.task):
+            return True
+        return all((test_folder(self, metric) / DONE).exists() for metric in self.measured)
+
 
 def trial_folder(root: Path, arm: str, n: int, seed: int, lr: float) -> Path:
     """Where a trial lies.
@@ -74,7 +75,7 @@ def run_heat(heat: Heat) -> str | None:
     try:
         for lr in heat.lrs:
             train(heat, lr)
-        for metric in possible_metrics(heat.task, heat.metrics):
+        for metric in heat.measured:
             test(heat, metric, choose(heat, metric))
         prune(heat)
     except HeadwaterError as error:
@@ -118,8 +119,17 @@ def test(heat: Heat, metric: str, lr: float) -> None:
     trial = heat.folder(lr)
     splits = test_splits(heat.task)
     if splits:
-        out = trial / "test" / metric
-        evaluate(trial / MODELS / metric, heat.task, out, splits=splits, metrics=(metric,))
+        digest = read_json(trial / "metrics.json")[metric]["model"]
+        model = trial / MODELS / metric
+        evaluate(
+            lambda: open_folder(model, heat.task), digest, heat.task, test_folder(heat, metric),
+            splits=splits, metrics=(metric,),
+        )  # fmt: skip
+
+
+def test_folder(heat: Heat, metric: str) -> Path:
+    """Where the test predictions of the chosen trial lie."""
+    return heat.folder(choose(heat, metric)) / "test" / metric
 
 
 def test_splits(task: Task) -> tuple[str, ...]:
@@ -131,42 +141,19 @@ def prune(heat: Heat) -> None:
     """Delete the models that the recipe does not keep."""
     if heat.keep_models == "all":
         return
-    chosen = {metric: choose(heat, metric) for metric in possible_metrics(heat.task, heat.metrics)}
+    chosen = {metric: choose(heat, metric) for metric in heat.measured}
     for lr in heat.lrs:
         for metric, best in chosen.items():
             if heat.keep_models == "none" or lr != best:
                 remove_folder(heat.folder(lr) / MODELS / metric)
 
 
-def heat_results(heat: Heat) -> pl.DataFrame:
-    """The rows of `results.parquet` a finished heat has to tell."""
-    rows = []
-    for metric in possible_metrics(heat.task, heat.metrics):
-        chosen = choose(heat, metric)
-        for lr in heat.lrs:
-            told = read_json(heat.folder(lr) / "metrics.json")[metric]
-            common = (heat.arm, heat.n, heat.seed, lr, told["epoch"])
-            if "val" in heat.task.images:
-                rows.append((*common, "val", metric, told["val"], lr == chosen))
-        tested = heat.folder(chosen) / "test" / metric / "metrics.json"
-        if tested.exists():
-            epoch = read_json(heat.folder(chosen) / "metrics.json")[metric]["epoch"]
-            for split, value in read_json(tested)[metric].items():
-                row = (heat.arm, heat.n, heat.seed, chosen, epoch, split, metric, value["top1"])
-                rows.append((*row, True))
-    return pl.DataFrame(rows, schema=RESULT_SCHEMA, orient="row")
-
-
-def test_predictions(heat: Heat, metric: str) -> pl.DataFrame:
-    """The predictions of the chosen trial on every test split."""
-    return pl.read_parquet(
-        heat.folder(choose(heat, metric)) / "test" / metric / "predictions.parquet"
-    )
+def reference_folder(root: Path) -> Path:
+    """Where the predictions of the learner as it comes lie."""
+    return trial_folder(root, OFF_THE_SHELF, 0, 0, 0.0)
 
 
 @lru_cache(maxsize=2)
-def open_learner(place: ModelPlace):  # type: ignore[no-untyped-def]
+def open_learner(place: ModelPlace) -> Clip:
     """The learner, opened once a process."""
-    from headwater.clip import load_clip
-
     return load_clip(place.model, pretrained=place.pretrained, config=place.config)

@@ -79,7 +79,11 @@ def synthesize(
 def captions_for(task: Task, how: Synthesis, seed: int) -> pl.DataFrame:
     """The captions to paint: columns index, label, caption, kind."""
     return write_captions(
-        task.name_of, how.n, seed=seed, kinds=how.kinds or KINDS, templates=task.prompts.synthesis
+        task.name_of,
+        how.n,
+        seed=seed,
+        kinds=how.kinds or KINDS,
+        templates=task.prompts.synthesis or None,
     )
 
 

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headwater.errors import RecipeError
+from headwater.recipe import Recipe, builtin_folder, load_recipe, move
+
+SMALL = """\
+format: 1
+name: small
+task: task.yaml
+learner: {model: learner}
+pool: {path: pool}
+generator: generator
+sources:
+  real: {retrieve: {by: captions}}
+  made: {synthesize: {n: 10}}
+  shaken: {perturb: {source: real, gamma: 0.5}}
+arms:
+  real: {source: real}
+  made: {source: made}
+  both: {mix: {real: 3, made: 1}}
+scales: [10, 20]
+primary: {arm: real, against: made}
+"""
+
+
+def write(folder: Path, text: str = SMALL) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in ("task.yaml", "learner", "pool", "generator"):
+        (folder / name).touch()
+    (folder / "small.yaml").write_text(text)
+    return folder / "small.yaml"
+
+
+def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "a"))
+    assert recipe.seeds == (0, 1, 2)
+    assert recipe.arms["both"].shares == {"real": 0.75, "made": 0.25}
+    assert recipe.pool is not None
+    assert recipe.pool.path == str(tmp_path / "a" / "pool")
+
+
+def test_a_source_may_be_curated_in_its_own_way(tmp_path: Path) -> None:
+    text = SMALL.replace("{n: 10}}", "{n: 10}, curate: {fraction: null}}") + "curate: {size: 64}\n"
+    recipe = load_recipe(write(tmp_path / "a", text))
+    (tmp_path / "again.yaml").write_text(recipe.dump())
+    for told in (recipe, load_recipe(tmp_path / "again.yaml")):
+        real, made = told.curation("real"), told.curation("made")
+        assert (real.fraction, made.fraction) == (0.3, None)
+        assert (real.size, made.size) == (64, 64)
+
+
+def test_changes_replace_what_the_file_says(tmp_path: Path) -> None:
+    changes = ("adapt.epochs=3", "seeds=[4, 5]", "sources.made.synthesize.steps=7")
+    recipe = load_recipe(write(tmp_path / "a"), changes=changes)
+    assert (recipe.adapt.epochs, recipe.seeds) == (3, (4, 5))
+    assert recipe.sources["made"].synthesize is not None
+    assert recipe.sources["made"].synthesize.steps == 7
+
+
+def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "a"))
+    study = tmp_path / "b" / "study"
+    study.mkdir(parents=True)
+    text = move(recipe, Path(), relative_to=study).dump()
+    assert str(tmp_path) not in text
+    (study / "recipe.yaml").write_text(text)
+    again = load_recipe(study / "recipe.yaml")
+    assert Path(again.task).resolve() == (tmp_path / "a" / "task.yaml").resolve()
+    assert again.model_dump(exclude={"task", "pool", "learner", "generator"}) == recipe.model_dump(
+        exclude={"task", "pool", "learner", "generator"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("scales:", "scale:", "line 15: unknown key scale. Did you mean scales"),
+        ("gamma: 0.5", "gamma: 1.5", "line 10: sources.shaken.perturb.gamma: .* saw 1.5"),
+        ("gamma: 0.5", "gama: 0.5", "line 10: unknown key sources.shaken.perturb.gama"),
+        ("source: real, gamma", "source: reel, gamma", "unknown source 'reel'; known: real"),
+        ("against: made", "against: maid", "unknown arm 'maid'"),
+        ("{by: captions}", "{by: magic}", "line 8: sources.real.retrieve.by"),
+        ("{source: made}", "{source: made, mix: {real: 1}}", "line 13: .*either source or mix"),
+        ("real: {source: real}", "off-the-shelf: {source: real}", "is always there"),
+        ("pool: {path: pool}\n", "", "source real retrieves, so the recipe needs a pool"),
+        ("generator: generator\n", "", "needs a generator"),
+        ("  both:", "  ../both:", "may hold only letters"),
+        ("scales: [10, 20]", "scales: []", "line 15: scales"),
+        ("format: 1", "format: 9", "line 1: format"),
+        (
+            "{n: 10}}",
+            "{n: 10}, curate: {frction: 0.9}}",
+            "line 9: unknown key sources.made.curate.frction. Did you mean fraction",
+        ),
+    ],
+)
+def test_mistakes_are_shown_by_their_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in SMALL
+    with pytest.raises(RecipeError, match=words) as caught:
+        load_recipe(write(tmp_path / "a", SMALL.replace(old, new, 1)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["", "seeds", "=1", "name.deeper=1", "seeds=[1"])
+def test_a_broken_change_is_refused(tmp_path: Path, change: str) -> None:
+    with pytest.raises(RecipeError):
+        load_recipe(write(tmp_path / "a"), changes=(change,))
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match=r"one of .*miniature"):
+        load_recipe("miniatur")
+
+
+@pytest.mark.parametrize("path", sorted(builtin_folder().glob("*.yaml")), ids=lambda p: p.stem)
+def test_recipes_that_come_along_are_sound_and_tell_their_story(path: Path) -> None:
+    recipe = Recipe.model_validate(yaml.safe_load(path.read_text()))
+    assert recipe.name == path.stem
+    head = path.read_text().split("format:")[0]
+    for word in ("command", "hardware", "time", "expect"):
+        assert f"# {word}" in head
