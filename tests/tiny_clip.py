@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from headwater.clip import Clip, untrained_clip
+
+torch.set_num_threads(1)  # a model this small loses more to waiting for threads than it gains
 
 VISION = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
 TEXT = {"context_length": 16, "width": 16, "heads": 2, "layers": 1}
