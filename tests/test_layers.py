@@ -21,7 +21,7 @@ FLOORS = [
     ["cli"],
     ["miniature", "terminal"],
     ["study"],
-    ["findings"],
+    ["findings", "summary"],
     ["trials"],
     ["recipe"],
     ["steps"],

@@ -22,6 +22,7 @@ from headwater.findings import judge, tell_results
 from headwater.pairs import set_size
 from headwater.pool import open_pool
 from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move
+from headwater.report import render_report
 from headwater.steps.curate import curate
 from headwater.steps.embed import embed
 from headwater.steps.evaluate import evaluate, off_the_shelf_head
@@ -30,6 +31,7 @@ from headwater.steps.perturb import perturb
 from headwater.steps.retrieve import retrieve
 from headwater.steps.synthesize import synthesize
 from headwater.store import DONE, Json, write_json, write_table, write_text
+from headwater.summary import Telling, costs, report_data, summarize
 from headwater.task import Task, load_task
 from headwater.trials import Heat, open_learner, reference_folder, run_heat, test_splits
 
@@ -96,10 +98,9 @@ class Study:
         return [n for n in self.recipe.scales if n <= most]
 
     def finish(self) -> None:
-        """From the finished trials to results, verdict and report."""
-        self.results()
-        self.compare()
+        """From the finished trials to results, verdict, report and cost."""
         self.report()
+        write_table(self.root / "cost.parquet", costs(self.root))
 
     def results(self) -> pl.DataFrame:
         """Write `results.parquet` from the finished trials."""
@@ -114,12 +115,23 @@ class Study:
         return entries
 
     def report(self) -> Path:
-        """Write `report.html` from results and verdict; where it is."""
-        from headwater.report.page import render_report
-
+        """Write `report.html` from the finished trials; where it is."""
         path = self.root / "report.html"
-        write_text(path, render_report(report_data(self)))
+        write_text(path, render_report(report_data(self.telling)))
         return path
+
+    def summary(self) -> Json:
+        """What the terminal shows of a finished study."""
+        return summarize(self.telling)
+
+    @cached_property
+    def telling(self) -> Telling:
+        """Results and verdict of the finished trials, with what they came from."""
+        sets = {name: self.training_set(name) for name in self.recipe.sources}
+        available = {arm: self.available(arm) for arm in self.recipe.arms}
+        return Telling(
+            self.root, self.recipe, self.task, sets, available, self.results(), self.compare()
+        )
 
     def finished(self) -> list[Heat]:
         """The heats that are trained and tested."""
