@@ -30,7 +30,7 @@ from headwater.pool import (
 from headwater.progress import say
 from headwater.retrieve.neighbors import search_neighbors
 from headwater.retrieve.sample import random_rows
-from headwater.retrieve.words import match_captions
+from headwater.retrieve.words import CaptionMatcher
 from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import WORK, Json, read_json, step, write_table
 from headwater.task import Task, fill
@@ -88,9 +88,10 @@ def retrieve(
                 _write_hits(out, pool, _random_hits(pool, n, seed))
             if by == "neighbors":
                 _write_hits(out, pool, _neighbor_hits(pool, task, clip, vectors, k))
+            matcher = CaptionMatcher(task.queries, mode=mode) if by == "captions" else None
             make_parts(
                 out,
-                partial(_part, pool, task.queries, by, mode, out),
+                partial(_part, pool, matcher, out),
                 list(pool.shards),
                 label=f"retrieving by {by}",
                 workers=workers,
@@ -116,16 +117,12 @@ def _asked(
     return {"by": by, "pool_name": pool.name, **own[by]}, inputs
 
 
-def _part(
-    pool: Pool, queries: dict[str, list[str]], by: str, mode: str, out: Path, shard: PoolShard
-) -> Part:
+def _part(pool: Pool, matcher: CaptionMatcher | None, out: Path, shard: PoolShard) -> Part:
     table = read_table(shard)
-    if by == "captions":
-        hits = match_captions(table["caption"], queries, mode=mode).with_columns(
-            pl.lit("captions").alias("found_by")
-        )
-    else:
+    if matcher is None:
         hits = pl.read_parquet(_hits_path(out, shard.number))
+    else:
+        hits = matcher.match(table["caption"]).with_columns(found_by=pl.lit("captions"))
     found = _join(table, hits, pool)
     unsafe = unsafe_rows(found["nsfw"])
     safe = found.filter(~unsafe)
