@@ -8,8 +8,6 @@ images' part shared between the arms to a degree. The table shows, per setting: 
 share of intervals that hold the true difference; `called`, the share of better or worse calls
 where the arms are equal (aim: at most 6 %); `width`, against that of an oracle who knows the
 spread of the difference.
-
-Measured with 2,000 worlds: see the table that the command prints last, `worst`.
 """
 
 import argparse
