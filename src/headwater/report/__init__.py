@@ -1,0 +1,11 @@
+"""The report: a whole study on one self-contained HTML page.
+
+data.py   what a report is made of            page.py   that, as HTML (page.html, page.css)
+plots.py  numbers -> matplotlib charts        svg.py    a chart as SVG that follows the page's theme
+views.py  tables and bars as the page shows them
+"""
+
+from headwater.report.data import ReportData
+from headwater.report.page import render_report
+
+__all__ = ["ReportData", "render_report"]
