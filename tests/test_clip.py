@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from tests.tiny_clip import CONFIG, TEXT, save_tiny_clip, tinted_images, tiny_clip
 
 from headwater import task
 from headwater.clip import (
@@ -24,7 +25,6 @@ from headwater.clip import (
     untrained_clip,
 )
 from headwater.errors import InputError, ModelError
-from tiny_clip import CONFIG, TEXT, save_tiny_clip, tinted_images, tiny_clip
 
 
 @pytest.fixture(scope="module")

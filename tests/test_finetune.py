@@ -10,6 +10,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tests.tiny_clip import tinted_images, tiny_clip
 from torchvision.transforms import RandomResizedCrop
 
 from headwater.adapt.finetune import (
@@ -23,7 +24,6 @@ from headwater.adapt.finetune import (
 from headwater.adapt.head import zero_shot_head
 from headwater.clip import load_clip
 from headwater.errors import InputError, RunError
-from tiny_clip import tinted_images, tiny_clip
 
 NAMES = ["rose", "fern", "moss", "iris", "lily", "sage"]
 CLASSES = len(NAMES)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.tiny_clip import tinted_images, tiny_clip
 
 from headwater.adapt.head import zero_shot_head
 from headwater.errors import InputError
-from tiny_clip import tinted_images, tiny_clip
 
 
 def test_one_template_gives_clips_own_logits():
