@@ -273,7 +273,7 @@ def test_intervals_beyond_the_axis_stop_at_its_end():
 def test_accuracy_table_has_a_column_a_scale():
     shown = points_of([("mixed", 1000, 0.7, 0.02, 3), ("off-the-shelf", 0, 0.6, None, 1)])
     table = views.accuracy_table(shown)
-    assert table.head == ["arm", "no training", "1,000 images"]
+    assert table.head == ["images", "0", "1,000"]
     assert table.rows == [["mixed", "", "70.0 ± 2.0"], ["off-the-shelf", "60.0", ""]]
 
 

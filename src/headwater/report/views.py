@@ -205,7 +205,7 @@ def accuracy_table(measured: pl.DataFrame) -> Table:
         for arm, scale, mean, sd in measured.select("arm", "scale", "mean", "sd").iter_rows()
     }
     arms = measured["arm"].unique(maintain_order=True)
-    head = ["arm", *(f"{n:,} images" if n else "no training" for n in scales)]
+    head = ["images", *(f"{n:,}" for n in scales)]
     return Table(head, [[arm, *(cells.get((arm, n), "") for n in scales)] for arm in arms])
 
 
