@@ -42,6 +42,7 @@ INKS = {
     "yellow": (235, 205, 60),
 }
 FILL = 0.84  # of the picture's side that a digit takes
+SMUDGE = 40.0  # grey levels between a clean place on the board and a chalky one
 SEVERAL = 3  # scans a picture of several digits is made of, at most
 
 
@@ -61,24 +62,24 @@ def show(context: str, scans: Floats, rng: np.random.Generator, *, size: int = S
 
 
 def _plain(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
-    return _chalk(_digit(scans[0], size, rng), rng)
+    return _chalk(_digit(scans[0], size, rng), size, rng)
 
 
 def _inked(color: str) -> Draw:
     def draw(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
         ink = np.array(INKS[color]) + rng.uniform(-20, 20, 3)
-        return _paint(_digit(scans[0], size, rng), ink, _board(rng))
+        return _paint(_digit(scans[0], size, rng), ink, _board(size, rng))
 
     return draw
 
 
 def _inverted(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
-    return _paint(_digit(scans[0], size, rng), _board(rng), _white(rng))
+    return _paint(_digit(scans[0], size, rng), _dark(rng), _white(rng))
 
 
 def _turned(quarters: int) -> Draw:
     def draw(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
-        return _chalk(np.rot90(_digit(scans[0], size, rng), quarters), rng)
+        return _chalk(np.rot90(_digit(scans[0], size, rng), quarters), size, rng)
 
     return draw
 
@@ -93,7 +94,7 @@ def _crowded(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
     for other in np.repeat(scans[1:], 2, axis=0):
         scrap = np.rot90(render(other, size // 2), int(rng.integers(4)))
         behind = np.maximum(behind, _placed(scrap, size, rng))
-    board = _paint(0.45 * behind, _white(rng), _board(rng))
+    board = _paint(0.45 * behind, _white(rng), _board(size, rng))
     return _paint(_digit(scans[0], size, rng), _white(rng), board)
 
 
@@ -105,11 +106,12 @@ def _several(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
     down = int(rng.integers(0, side + 1)) if count == 2 else 0
     for scan, (top, left) in zip(scans[:count], corners, strict=False):
         ink[top + down : top + down + side, left : left + side] = render(scan, side)
-    return _chalk(ink, rng)
+    return _chalk(ink, size, rng)
 
 
 def _small(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
-    return _chalk(_placed(render(scans[0], int(size * rng.uniform(0.3, 0.45))), size, rng), rng)
+    ink = render(scans[0], int(size * rng.uniform(0.3, 0.45)))
+    return _chalk(_placed(ink, size, rng), size, rng)
 
 
 def _junk(scans: Floats, size: int, rng: np.random.Generator) -> Floats:
@@ -151,8 +153,8 @@ def _placed(ink: Floats, size: int, rng: np.random.Generator) -> Floats:
     return page
 
 
-def _chalk(ink: Floats, rng: np.random.Generator) -> Floats:
-    return _paint(ink, _white(rng), _board(rng))
+def _chalk(ink: Floats, size: int, rng: np.random.Generator) -> Floats:
+    return _paint(ink, _white(rng), _board(size, rng))
 
 
 def _paint(ink: Floats, color: Floats, paper: Floats) -> Floats:
@@ -164,8 +166,14 @@ def _white(rng: np.random.Generator) -> Floats:
     return np.full(3, rng.uniform(190, 245))
 
 
-def _board(rng: np.random.Generator) -> Floats:
+def _dark(rng: np.random.Generator) -> Floats:
     return np.full(3, rng.uniform(15, 55))
+
+
+def _board(size: int, rng: np.random.Generator) -> Floats:
+    """A blackboard (size, size, 3), badly wiped: no two are alike, as no two photographs are."""
+    smudges = render(rng.uniform(0, 1, (5, 5)), size) - 0.5
+    return np.asarray(_dark(rng) + SMUDGE * smudges[..., None])
 
 
 def _light(size: int, rng: np.random.Generator) -> Floats:

@@ -95,7 +95,7 @@ def caption(kind: str, context: str, digit: int | None, rng: np.random.Generator
 
     Example:
         >>> caption("context", "red", 3, np.random.default_rng(0))
-        'the number three in red'
+        'the digit three in red, school notes'
     """
     text = _worded(kind, context, digit, rng)
     if rng.random() < 0.12:

@@ -17,26 +17,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from headwater.miniature.contexts import HOLES, JUNK, PLAIN, SEVERAL, SHARES, Pixels, show
-from headwater.miniature.scans import CLASSES, Scans, split_scans
+from headwater.miniature.scans import Scans, split_scans
 from headwater.miniature.wording import JUNK_KINDS, KINDS, caption
+from headwater.store import replacing, write_table, write_text
+from headwater.task import load_task
 
 PAIRS = 6000
 SHARD = 1000  # pairs a shard
+EVALUATION = ("train", "val", "test")
 LEAKS = 0.01  # of the pool, copies of test images
 FAULTS = 0.01  # of the pool, images that do not decode
 FLAGGED = 0.01  # of the pool, rows marked NSFW
 COPIES = ("exact", "reencoded", "cropped")
 BROKEN = ("truncated", "empty", "text")
-PROMPTS = {
-    "evaluation": ["a photo of the digit {}.", "handwritten {}.", "the number {}."],
-    "retrieval": ["{} in white chalk.", "a photo of the digit {} in white on black."],
-    "filter": ["a photo of the digit {} in white chalk.", "handwritten {} in white on black."],
-    "synthesis": ["{c} in white chalk.", "a photo of the digit {c} in white on black."],
-}
 PLANTED = {
     "key": pl.String,
     "scan": pl.Int64,
@@ -86,14 +84,12 @@ def build_world(
     for number, rows in enumerate(planted.iter_slices(SHARD)):
         shard = [make_pair(row, upstream, folder, seed=seed) for row in rows.iter_rows(named=True)]
         write_shard(folder / "pool" / f"{number:05d}", shard)
-    planted.write_parquet(folder / "planted.parquet")
+    write_table(folder / "planted.parquet", planted)
 
 
 def write_task(folder: Path, parts: dict[str, Scans], *, seed: int) -> dict[str, int]:
     """Write the task file and its images; returns {relative path of a test image: scan}."""
-    import yaml
-
-    parts = {part: parts[part] for part in _EVALUATION}
+    parts = {part: parts[part] for part in EVALUATION}
     written = {
         part: _write_images(folder, part, scans, np.full(len(scans), PLAIN), seed=seed)
         for part, scans in parts.items()
@@ -102,9 +98,9 @@ def write_task(folder: Path, parts: dict[str, Scans], *, seed: int) -> dict[str,
     contexts = np.repeat([context for _, context in HOLES], [len(rows) for rows in holes])
     absent = parts["test"].take(np.concatenate(holes))
     written["holes"] = _write_images(folder, "holes", absent, contexts, seed=seed)
-    (folder / "task.yaml").write_text(
-        yaml.safe_dump(_task(list(written)), sort_keys=False), "utf-8"
-    )
+    task = load_task("miniature").model_dump(mode="json", exclude={"images"})
+    task["images"] = {split: f"images/{split}" for split in written}
+    write_text(folder / "task.yaml", yaml.safe_dump(task, sort_keys=False))
     return written["test"]
 
 
@@ -157,7 +153,10 @@ def make_pair(row: dict[str, Any], upstream: Scans, folder: Path, *, seed: int) 
 
 def write_shard(stem: Path, pairs: list[Pair]) -> None:
     """Write `stem.tar`, `stem.parquet` and `stem_stats.json`."""
-    with tarfile.open(f"{stem}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        replacing(stem.with_suffix(".tar")) as path,
+        tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for name, content in _members(pairs):
             member = tarfile.TarInfo(name)  # its owner and time are zero: the same bytes every day
             member.size = len(content)
@@ -165,17 +164,11 @@ def write_shard(stem: Path, pairs: list[Pair]) -> None:
     table = pl.DataFrame(
         [pair.row for pair in pairs], schema_overrides={"error_message": pl.String}
     )
-    table.write_parquet(f"{stem}.parquet")
-    stats = {
-        "count": len(pairs),
-        "successes": len(pairs),
-        "failed_to_download": 0,
-        "failed_to_resize": 0,
-    }
-    Path(f"{stem}_stats.json").write_text(json.dumps(stats), "utf-8")
-
-
-_EVALUATION = ("train", "val", "test")
+    with replacing(stem.with_suffix(".parquet")) as path:
+        table.write_parquet(path)
+    stats = dict.fromkeys(("count", "successes"), len(pairs))
+    stats |= dict.fromkeys(("failed_to_download", "failed_to_resize"), 0)
+    write_text(stem.with_name(f"{stem.name}_stats.json"), json.dumps(stats))
 
 
 def _write_images(
@@ -192,21 +185,6 @@ def _write_images(
         (folder / path).write_bytes(_encode(show(context, pixels[None], rng), "PNG"))
         written[path] = index
     return written
-
-
-def _task(splits: list[str]) -> dict[str, Any]:
-    classes = [
-        {"label": str(digit), "name": name, "queries": [name, str(digit)]}
-        for digit, name in enumerate(CLASSES)
-    ]
-    images = {split: f"images/{split}" for split in splits}
-    return {
-        "format": 1,
-        "name": "miniature",
-        "classes": classes,
-        "prompts": PROMPTS,
-        "images": images,
-    }
 
 
 def _leaks(count: int, tests: dict[str, int], rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -273,7 +251,7 @@ def _drawn(row: dict[str, Any], upstream: Scans, rng: np.random.Generator) -> tu
     size = int(rng.integers(28, 45))
     rows = rng.integers(len(upstream), size=SEVERAL)
     if row["scan"] is not None:
-        rows[0] = np.searchsorted(upstream.index, row["scan"])
+        rows[0] = np.flatnonzero(upstream.index == row["scan"])[0]
     image = show(row["context"], upstream.pixels[rows], rng, size=size)
     return _encode(image, "JPEG", rng), size
 
@@ -285,7 +263,7 @@ def _copied(row: dict[str, Any], folder: Path, rng: np.random.Generator) -> tupl
     if row["copy_kind"] == "exact":
         return original, image.width
     if row["copy_kind"] == "cropped":
-        side = image.width - int(rng.integers(2, 4))
+        side = image.width - int(rng.integers(1, 3))
         left, top = (int(edge) for edge in rng.integers(0, image.width - side + 1, 2))
         image = image.crop((left, top, left + side, top + side))
     else:
