@@ -13,12 +13,10 @@ import torch
 from PIL import Image
 from tests.tiny_clip import CONFIG, TEXT, save_tiny_clip, tinted_images, tiny_clip
 
-from headwater import task
 from headwater.clip import (
     CONFIG_NAME,
     HEAD_NAME,
     WEIGHTS_NAME,
-    fill_template,
     load_clip,
     load_head,
     resize_images,
@@ -102,17 +100,6 @@ def test_class_text_features_are_classes_by_templates():
     texts = ["an apple", "apple", "the apple", "a rose", "rose", "the rose"]
     np.testing.assert_array_equal(features.reshape(6, -1), clip.encode_texts(texts))
     assert features.shape == (2, 3, clip.dim)
-
-
-@pytest.mark.parametrize("name", ["apple", "rose", "{a} trap", "{}", "Ύδρα"])
-@pytest.mark.parametrize("template", ["a photo of {a} {}.", "{c}", "{} and {c}, {b}"])
-def test_templates_mean_what_the_task_says_they_mean(template, name):
-    assert fill_template(template, name) == task.fill(template, name)
-
-
-def test_a_template_without_a_class_is_refused():
-    with pytest.raises(InputError, match="where the name goes"):
-        fill_template("a photo of {a} flower", "rose")
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])

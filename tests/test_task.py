@@ -10,7 +10,6 @@ from headwater.errors import TaskError
 from headwater.task import (
     builtin_tasks,
     class_index,
-    fill,
     load_split,
     load_task,
     split_digest,
@@ -80,18 +79,6 @@ def test_a_near_miss_is_named(tmp_path: Path) -> None:
     task = load_task(write_garden(tmp_path))
     with pytest.raises(TaskError, match=r"roze is no class of task garden.*Did you mean rose"):
         class_index("roze", task)
-
-
-@pytest.mark.parametrize(
-    ("template", "name", "prompt"),
-    [
-        ("a photo of {a} {}.", "apple", "a photo of an apple."),
-        ("a photo of {a} {c}.", "pear", "a photo of a pear."),
-        ("{}", "{a} {} {c}", "{a} {} {c}"),
-    ],
-)
-def test_templates_are_filled_once(template: str, name: str, prompt: str) -> None:
-    assert fill(template, name) == prompt
 
 
 @pytest.mark.parametrize(

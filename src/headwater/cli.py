@@ -84,7 +84,7 @@ def demo(
 
     Example: headwater demo --out out/demo
     """
-    from headwater.miniature import run_demo
+    from headwater.miniature.demo import run_demo
 
     study = run_demo(out, quick=quick, workers=workers)
     terminal.show(study.summary(), as_json, terminal.summary)

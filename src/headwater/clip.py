@@ -13,13 +13,12 @@ from __future__ import annotations
 import difflib
 import json
 import pickle
-import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +34,7 @@ from torch import Tensor
 from torchvision.transforms import Compose
 
 from headwater.errors import InputError, ModelError
+from headwater.prompts import fill
 from headwater.store import digest_file, replacing, write_bytes
 
 CONFIG_NAME = "open_clip_config.json"
@@ -64,6 +64,14 @@ Pixels = npt.NDArray[np.uint8]
 Images = Pixels | Sequence[Pixels | Image.Image]
 
 
+class Geometry(NamedTuple):
+    """The arguments of `resize_images` that belong to a model."""
+
+    size: int
+    resize_mode: str
+    interpolation: str
+
+
 @dataclass(frozen=True)
 class Clip:
     """A CLIP model with all that belongs to it. Made by `load_clip` or `untrained_clip`.
@@ -89,6 +97,12 @@ class Clip:
         """Side of the square the image encoder takes, in pixels."""
         size = self.preprocess.size
         return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+    @property
+    def geometry(self) -> Geometry:
+        """How an image of any size becomes the square the image encoder takes."""
+        preprocess = self.preprocess
+        return Geometry(self.image_size, preprocess.resize_mode, preprocess.interpolation)
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -118,12 +132,7 @@ class Clip:
 
     def resize(self, images: Images) -> Pixels:
         """Images of any size at this model's input size: uint8 (n, size, size, 3)."""
-        return resize_images(
-            images,
-            self.image_size,
-            resize_mode=self.preprocess.resize_mode,
-            interpolation=self.preprocess.interpolation,
-        )
+        return resize_images(images, **self.geometry._asdict())
 
     def pixels(self, images: Pixels) -> Tensor:
         """What the encoder takes: uint8 (n, size, size, 3) -> normalized (n, 3, size, size)."""
@@ -167,7 +176,7 @@ class Clip:
 
     def class_text_features(self, names: Sequence[str], templates: Sequence[str]) -> Floats:
         """Un-normalized text features of every class in every template: (classes, templates, d)."""
-        texts = [fill_template(template, name) for name in names for template in templates]
+        texts = [fill(template, name) for name in names for template in templates]
         return self.encode_texts(texts).reshape(len(names), len(templates), self.dim)
 
     def copy(self) -> Clip:
@@ -331,26 +340,6 @@ def resize_images(
     for row, image in enumerate(images):
         resized[row] = np.asarray(geometry(_pil(image)))
     return resized
-
-
-def fill_template(template: str, name: str) -> str:
-    """A prompt for a class: `{}` or `{c}` is its name, `{a}` is "a" or "an", as the name asks for.
-
-    Braces inside the name are left alone.
-
-    Raises:
-        InputError: the template does not say where the name goes.
-
-    Example:
-        >>> fill_template("a photo of {a} {}.", "apple")
-        'a photo of an apple.'
-    """
-    if "{}" not in template and "{c}" not in template:
-        raise InputError(
-            "prompt without a class", expected="{} where the name goes", seen=repr(template)
-        )
-    article = "an" if name[:1].lower() in tuple("aeiou") else "a"
-    return re.sub(r"\{[ac]?\}", lambda m: article if m[0] == "{a}" else name, template)
 
 
 @dataclass(frozen=True)

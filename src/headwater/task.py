@@ -12,8 +12,6 @@ required:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -25,6 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from headwater.decode import Image8, decode_rgb
 from headwater.errors import DecodeError, TaskError
 from headwater.progress import track
+from headwater.prompts import has_slot
 from headwater.store import digest_file, digest_value
 from headwater.yamlfile import read_mapping, read_text, validate
 
@@ -74,7 +73,7 @@ class Prompts(BaseModel):
     def _has_a_slot(self) -> Self:
         for kind, templates in self:
             for template in templates:
-                if "{}" not in template and "{c}" not in template:
+                if not has_slot(template):
                     raise ValueError(f"the {kind} prompt {template!r} has no {{}} for the class")
         return self
 
@@ -256,27 +255,6 @@ def image_files(folder: Path) -> list[Path]:
     root = folder.resolve()
     files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(p for p in files if p.is_file() and p.resolve().is_relative_to(root))
-
-
-def fill(template: str, name: str) -> str:
-    """Put a class name into a template: `{}` or `{c}` the name, `{a}` its article.
-
-    Example:
-        >>> fill("a photo of {a} {}.", "iris")
-        'a photo of an iris.'
-    """
-    article = "an" if name[:1].lower() in "aeiou" else "a"
-    return re.sub(r"\{[ac]?\}", lambda slot: article if slot[0] == "{a}" else name, template)
-
-
-def fill_all(templates: Sequence[str], names: Sequence[str]) -> list[list[str]]:
-    """Every name in every template: (names, templates).
-
-    Example:
-        >>> fill_all(["a {}", "the {}"], ["rose"])
-        [['a rose', 'the rose']]
-    """
-    return [[fill(template, name) for template in templates] for name in names]
 
 
 def _read(path: Path, *, base: Path | None) -> Task:

@@ -1,8 +1,8 @@
 """Trials: one arm at one scale with one seed, at every learning rate; chosen on val, tested once.
 
-    trials/arm=../n=../seed=../lr=../          val predictions, metrics, log      (steps/adapt.py)
-                                 test/METRIC/  predictions of the chosen rate     (steps/evaluate.py)
-                                 models/METRIC/   the chosen model, if kept
+    trials/arm=../n=../seed=../lr=../    val predictions, metrics, log (steps/adapt.py)
+                                 test/METRIC/ predictions of the chosen rate (steps/evaluate.py)
+                                 models/METRIC/ the chosen model, if kept
 
 A heat is what one worker does: the trials of one (arm, n, seed), which differ in their rate.
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+import torch
 
 from headwater.clip import Clip, load_clip
 from headwater.errors import HeadwaterError
@@ -72,6 +74,7 @@ def trial_folder(root: Path, arm: str, n: int, seed: int, lr: float) -> Path:
 
 def run_heat(heat: Heat) -> str | None:
     """Train at every rate, choose per metric on val, test the chosen once; the error, if any."""
+    torch.set_num_threads(heat.how.threads)
     try:
         for lr in heat.lrs:
             train(heat, lr)

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.adapt.finetune import EncoderAndHead, finetune
-from headwater.clip import Clip, resize_images
+from headwater.clip import Clip, Geometry, resize_images
 from headwater.curate.select import subsample
 from headwater.decode import Image8, decode_rgb
 from headwater.errors import SetError
@@ -101,7 +101,11 @@ def adapt(
     metrics = possible_metrics(task, metrics)
     arguments = {
         **how.model_dump(mode="json"),
-        "lr": lr, "n": n, "seed": seed, "objective": objective, "metrics": list(metrics),
+        "lr": lr,
+        "n": n,
+        "seed": seed,
+        "objective": objective,
+        "metrics": list(metrics),
     }
     inputs = {
         "sets": [[read_step(folder)["digest"], share] for folder, share in sets.items()],
@@ -111,7 +115,7 @@ def adapt(
     }
     with step(out, "adapt", arguments=arguments, inputs=inputs) as this:
         if not this.finished:
-            lesson = draw_lesson(sets, task, size=clip.image_size, n=n, seed=seed)
+            lesson = draw_lesson(sets, task, clip.geometry, n=n, seed=seed)
             best, log = train(lesson, task, clip, metrics, lr, seed, objective, how)
             save(out, best, log, task)
             this.counts = {metric: {"epoch": b.epoch, "val": b.val} for metric, b in best.items()}
@@ -185,11 +189,11 @@ def save(out: Path, best: dict[str, Best], log: list[Json], task: Task) -> None:
 
 
 def draw_lesson(
-    sets: Mapping[Path, float], task: Task, *, size: int, n: int | None, seed: int
+    sets: Mapping[Path, float], task: Task, geometry: Geometry, *, n: int | None, seed: int
 ) -> Lesson:
     """The first n pairs of each set's seeded permutation, by share; nested over n."""
     labels = tuple(task.labels)
-    lessons = [load_lesson(f, read_step(f)["digest"], labels, size) for f in sets]
+    lessons = [load_lesson(f, read_step(f)["digest"], labels, geometry) for f in sets]
     counts = share_out(n, list(sets.values()), [len(lesson.targets) for lesson in lessons])
     rows = [
         subsample(len(lesson.targets), count, seed=seed)
@@ -224,7 +228,7 @@ def share_out(n: int | None, shares: list[float], sizes: list[int]) -> list[int]
 
 
 @lru_cache(maxsize=8)
-def load_lesson(folder: Path, digest: str, labels: tuple[str, ...], size: int) -> Lesson:
+def load_lesson(folder: Path, digest: str, labels: tuple[str, ...], geometry: Geometry) -> Lesson:
     """All pairs of a set at the model's input size.
 
     Kept in memory, since a worker trains many trials on one set; `digest` tells sets apart.
@@ -233,4 +237,5 @@ def load_lesson(folder: Path, digest: str, labels: tuple[str, ...], size: int) -
     index = {label: i for i, label in enumerate(labels)}
     targets = np.array([index.get(label, -1) for label in pairs["label"]], np.int64)
     images = [decode_rgb(data) for data in pairs["image"].struct.field("bytes")]
-    return Lesson(resize_images(images, size), targets, pairs["caption"].fill_null("").to_list())
+    pixels = resize_images(images, **geometry._asdict())
+    return Lesson(pixels, targets, pairs["caption"].fill_null("").to_list())

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.adapt.probe import linear_probe
-from headwater.clip import Clip, resize_images
+from headwater.clip import Clip, Geometry, resize_images
 from headwater.decode import Image8
 from headwater.errors import InputError
 from headwater.evaluate import predictions_table
@@ -42,7 +42,7 @@ Features = Mapping[str, Floats]
 
 def load_sheets(task: Task, clip: Clip, splits: tuple[str, ...]) -> dict[str, Sheet]:
     """The named splits the task has, at the model's input size."""
-    return {s: _sheet(task, s, clip.image_size) for s in splits if s in task.images}
+    return {s: _sheet(task, s, clip.geometry) for s in splits if s in task.images}
 
 
 def encode(clip: Clip, sheets: Sheets) -> dict[str, Floats]:
@@ -100,7 +100,7 @@ def split_digests(task: Task, splits: tuple[str, ...]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=16)
-def _sheet(task: Task, split: str, size: int) -> Sheet:
+def _sheet(task: Task, split: str, geometry: Geometry) -> Sheet:
     # Kept in memory, since a worker runs many trials of one task.
     images = load_split(task, split)
-    return Sheet(images.ids, images.targets, resize_images(images.images, size))
+    return Sheet(images.ids, images.targets, resize_images(images.images, **geometry._asdict()))

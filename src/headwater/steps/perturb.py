@@ -13,12 +13,13 @@ import polars as pl
 from headwater.decode import decode_rgb, encode_jpeg
 from headwater.pairs import image_column, read_shard, sha256_of, shard_paths
 from headwater.progress import track
+from headwater.prompts import fill
 from headwater.steps.sets import Part, finish_set, make_parts, sift
 from headwater.steps.settings import Perturbation
 from headwater.store import Json, read_step, step
 from headwater.synthesize.images import generator_digest, load_generator
 from headwater.synthesize.perturb import perturb_images
-from headwater.task import Task, fill
+from headwater.task import Task
 
 GATES = ("inherited", "valid")
 

@@ -28,12 +28,13 @@ from headwater.pool import (
     read_vectors,
 )
 from headwater.progress import say
+from headwater.prompts import fill
 from headwater.retrieve.neighbors import search_neighbors
 from headwater.retrieve.sample import random_rows
 from headwater.retrieve.words import CaptionMatcher
 from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import WORK, Json, read_json, step, write_table
-from headwater.task import Task, fill
+from headwater.task import Task
 
 WAYS = ("captions", "neighbors", "random")
 GATES = ("found", "safe", "decodes")

@@ -14,8 +14,8 @@ from math import prod
 import polars as pl
 
 from headwater.errors import InputError, TaskError, plain
+from headwater.prompts import fill
 from headwater.store import stable_seed
-from headwater.task import fill
 
 SCHEMA = {"index": pl.Int64, "label": pl.String, "caption": pl.String, "kind": pl.String}
 
