@@ -1,0 +1,97 @@
+"""How well each image fits its class: CLIP similarity to the class's texts.
+
+The features come from ../clip.py; what is done with the scores is told in select.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from headwater.errors import InputError
+
+Floats = NDArray[np.float32]
+
+
+def class_scores(
+    image_features: ArrayLike,
+    labels: ArrayLike,
+    text_features: ArrayLike,
+    *,
+    aggregate: Literal["mean", "max"] = "mean",
+) -> Floats:
+    """Cosine similarity of each image to the texts of its own class.
+
+    Args:
+        image_features: (n, d); need not be normalized.
+        labels: (n,) which class each image is scored against, an index into `text_features`.
+        text_features: (classes, templates, d), one row a prompt; *not* normalized where `mean` is
+            to weigh templates as the paper's code does.
+        aggregate: `mean` compares with the normalized mean of the class's features as they are
+            (the paper's code); `max` takes the best cosine over templates (the paper's text).
+
+    Returns:
+        (n,) float32 in -1..1; NaN where the image or its class has a zero or NaN feature.
+
+    Raises:
+        InputError: shapes that do not belong together, a label without a class, or an unknown
+            `aggregate`.
+
+    Example:
+        >>> texts = [[[1.0, 0.0], [0.0, 1.0]]]  # one class, two templates
+        >>> class_scores([[2.0, 0.0]], [0], texts).round(3).tolist()
+        [0.7070000171661377]
+        >>> class_scores([[2.0, 0.0]], [0], texts, aggregate="max").tolist()
+        [1.0]
+    """
+    images = np.asarray(image_features, np.float32)
+    texts = np.asarray(text_features, np.float32)
+    classes = np.asarray(labels)
+    _check(images, classes, texts)
+    directions = _directions(texts, aggregate)
+    scores = np.full(len(images), np.nan, np.float32)
+    found, counts = np.unique(classes, return_counts=True)
+    grouped = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
+    for label, rows in zip(found.tolist(), grouped[: len(found)], strict=True):
+        scores[rows] = (_unit(images[rows]) @ directions[label].T).max(axis=1)
+    return scores
+
+
+def _directions(texts: Floats, aggregate: str) -> Floats:
+    """What a class is compared with: (classes, 1 or templates, d), unit rows."""
+    if aggregate == "mean":
+        return _unit(texts.mean(axis=1, keepdims=True))
+    if aggregate == "max":
+        return _unit(texts)
+    raise InputError("unknown way to aggregate templates", expected="mean or max", seen=aggregate)
+
+
+def _unit(rows: Floats) -> Floats:
+    """Rows of length one; a zero or non-finite row becomes NaN."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+
+
+def _check(images: Floats, classes: NDArray[Any], texts: Floats) -> None:
+    shapes = f"{images.shape}, {classes.shape} and {texts.shape}"
+    fits = (images.ndim, classes.ndim, texts.ndim) == (2, 1, 3)
+    if not fits or len(images) != len(classes) or images.shape[1] != texts.shape[2]:
+        raise InputError(
+            "features and labels do not belong together",
+            expected="images (n, d), labels (n,) and texts (classes, templates, d)",
+            seen=shapes,
+        )
+    if not texts.shape[1]:
+        raise InputError("a class needs at least one text", expected="templates >= 1", seen=shapes)
+    if classes.size and not np.issubdtype(classes.dtype, np.integer):
+        raise InputError(
+            "labels are indices of classes", expected="integers", seen=str(classes.dtype)
+        )
+    if classes.size and not 0 <= classes.min() <= classes.max() < len(texts):
+        raise InputError(
+            "a label has no class",
+            expected=f"0 to {len(texts) - 1}",
+            seen=f"{classes.min()} to {classes.max()}",
+        )
