@@ -85,14 +85,16 @@ def _learn(captions: Iterable[str]) -> tuple[dict[str, int], list[tuple[str, str
     clip = CLIPTokenizer().backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
+    letters = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    # Pairs seen equally often are merged in the order of their ids. Only special tokens get ids in
+    # an order of ours; letters met on the way are numbered differently in every run.
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - 2,
-        initial_alphabet=alphabet,
+        special_tokens=letters,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     learner.train_from_iterator(sorted(captions), trainer)
-    letters = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
     learned = json.loads(learner.to_str())["model"]["merges"]
     merges = [(left, right) for left, right in learned][: VOCABULARY - 2 - len(letters)]
     tokens = dict.fromkeys([*letters, *(left + right for left, right in merges), START, END])
