@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+# Threads that wait for work sleep instead of spinning: on a machine that others use too, spinning
+# threads take each other's cores, and small models train more than ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def main() -> None:

@@ -1,0 +1,6 @@
+"""What all tests share."""
+
+import os
+
+# As the command line does (src/headwater/__main__.py), before anything imports torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
