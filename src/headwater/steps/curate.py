@@ -57,6 +57,8 @@ def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | N
     """
     how = how or Curation()
     splits = [split for split in how.against if split in task.images]
+    if how.against and not splits:
+        say(f"task {task.name} has no {' or '.join(how.against)} images: no decontamination")
     inputs = {
         "set": read_step(source)["digest"],
         "task": task.digest,
@@ -159,7 +161,6 @@ def describe_splits(task: Task, splits: list[str]) -> tuple[NDArray[np.float32],
         described.append(describe(images.images))
         names += [f"{split}/{name}" for name in images.ids]
     if not described:
-        say(f"task {task.name} has no images to compare with: decontamination is not possible")
         return np.zeros((0, 0), np.float32), []
     return np.concatenate(described), names
 
@@ -211,11 +212,12 @@ def _story(how: Curation, splits: list[str]) -> str:
     pixels = f"Every image is {how.size} x {how.size} pixels, JPEG quality {how.quality}."
     share = "all" if how.fraction is None else f"the top {how.fraction:.0%}"
     scored = f"Of each class {share} by CLIP score are kept." if how.score else "Nothing is scored."
-    copies = (
-        f"Copies of the {' and '.join(splits)} images are dropped."
-        if splits
-        else "Decontamination was not possible: the task has no such images."
-    )
+    if splits:
+        copies = f"Copies of the {' and '.join(splits)} images are dropped."
+    elif how.against:
+        copies = "Decontamination was not possible: the task has no such images."
+    else:
+        copies = "Nothing is compared with evaluation images."
     return " ".join((pixels, scored, copies))
 
 
