@@ -20,6 +20,7 @@ from scripts.write_cli_reference import CLI_PAGE, commands, reference
 import headwater
 from headwater import compare, decode
 from headwater.adapt import probe
+from headwater.curate import safety
 from headwater.evaluate import METRICS
 from headwater.evaluate import SCHEMA as PREDICTION_SCHEMA
 from headwater.findings import RESULT_SCHEMA
@@ -157,6 +158,12 @@ def test_scores_layouts_and_aliases_are_told() -> None:
     names = {name for names in ALIASES.values() for name in names}
     for word in (*scores, "clip_score", *ALIASES, *names, *LAYOUTS, *METRICS):
         assert f"`{word}`" in told, f"{word} is not in docs/formats.md"
+
+
+def test_the_meaning_of_a_safety_tag_is_told() -> None:
+    told = page("docs/formats.md")
+    assert ", ".join(f"`{tag}`" for tag in safety.UNSAFE) in told
+    assert f"a number above {safety.CUT}" in told
 
 
 def test_every_key_of_a_step_is_told(tmp_path: Path) -> None:
