@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from scripts.write_cli_reference import CLI_PAGE, commands, reference
 
 import headwater
-from headwater import compare, decode
+from headwater import compare, decode, descriptor
 from headwater.adapt import probe
 from headwater.curate import safety
 from headwater.evaluate import METRICS
@@ -242,6 +242,8 @@ def test_the_method_names_the_constants_of_the_code() -> None:
         f"shares {', '.join(f'{share:g}' for share in KINDS.values())}",
         f"{images.STEPS} steps, guidance {images.GUIDANCE}",
         f"batch | {rate.default}",
+        f"{sum(n * n for n in descriptor.WINDOWS.values())} windows",
+        f"H: {descriptor.COPY_THRESHOLD:g}, or the recipe's",
     ]
     assert [fact for fact in facts if fact not in told] == []
 
