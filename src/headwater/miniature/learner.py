@@ -87,9 +87,9 @@ def train_learner(
     Raises:
         RunError: accuracy stayed below the goal.
     """
-    clip = _untrained(captions, folder, seed=seed)
-    with _threads(THREADS):
-        training = _train(clip, images, captions, seed=seed)
+    clip = untrained_learner(captions, folder, seed=seed)
+    with threads(THREADS):
+        training = contrastive_steps(clip, images, captions, seed=seed)
         accuracy = _until_goal(training, clip, task, steps=QUICK_STEPS if quick else STEPS)
     clip.save(folder)
     return accuracy
@@ -120,7 +120,8 @@ def _until_goal(training: Iterator[int], clip: Clip, task: Task, *, steps: int) 
     return looks[-1]
 
 
-def _untrained(captions: Sequence[str], folder: Path | str, *, seed: int) -> Clip:
+def untrained_learner(captions: Sequence[str], folder: Path | str, *, seed: int) -> Clip:
+    """The learner before any training; its tokenizer is learned and saved to `folder`."""
     config = model_config(build_tokenizer(captions, folder))
     clip = untrained_clip(config, seed=seed, preprocess=PREPROCESS, tokenizer=folder)
     clip.model.logit_scale.data.fill_(math.log(SCALE))
@@ -128,7 +129,9 @@ def _untrained(captions: Sequence[str], folder: Path | str, *, seed: int) -> Cli
     return clip
 
 
-def _train(clip: Clip, images: Pixels, captions: Sequence[str], *, seed: int) -> Iterator[int]:
+def contrastive_steps(
+    clip: Clip, images: Pixels, captions: Sequence[str], *, seed: int
+) -> Iterator[int]:
     """Train without end, contrastively; yields the number of steps after every LOOK_EVERY."""
     pixels, tokens = clip.pixels(images), clip.tokens(captions)
     weights = [weight for weight in clip.model.parameters() if weight.requires_grad]
@@ -157,7 +160,8 @@ def _batches(n: int, *, seed: int) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def threads(number: int) -> Iterator[None]:
+    """Torch on this many threads while the block lasts."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
