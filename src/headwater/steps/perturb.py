@@ -71,12 +71,7 @@ def perturb(
                 gamma=how.gamma,
                 keys=pairs["id"].to_list(),
                 seed=seed,
-                steps=how.steps,
-                guidance=how.guidance,
-                height=how.size,
-                width=how.size,
-                save_size=how.save_size,
-                block=how.block,
+                **how.arguments,
             )
             done = list(track(made, label=f"perturbing at {how.gamma:g}", total=len(pairs)))
             images = [encode_jpeg(one.image, quality=how.quality) for one in done]

@@ -5,7 +5,7 @@ Defaults are the paper's constants (docs/method.md); every field has its bounds.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,34 +28,38 @@ class Curation(BaseModel):
     copy_threshold: float | None = Field(None, description="similarity that makes a copy")
 
 
-class Synthesis(BaseModel):
-    """How images are synthesized."""
+class Painting(BaseModel):
+    """How a generator paints."""
 
     model_config = SETTINGS
 
-    n: int = Field(ge=1, description="images, over all classes")
-    kinds: dict[str, float] | None = Field(None, description="shares of the kinds of captions")
-    steps: int = Field(50, ge=1, description="denoising steps")
+    steps: int = Field(50, ge=1, description="denoising steps; a perturbation takes gamma of them")
     guidance: float = Field(2.0, ge=0, description="classifier-free guidance")
     size: int | None = Field(512, ge=8, description="side the generator paints at, pixels")
     save_size: int | None = Field(256, ge=8, description="side of the saved image, pixels")
-    block: int = Field(8, ge=1, description="consecutive images made at once")
+    block: int = Field(8, ge=1, description="images made at once")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keywords of `generate_images` and `perturb_images`."""
+        told = {name: getattr(self, name) for name in ("steps", "guidance", "save_size", "block")}
+        return {**told, "height": self.size, "width": self.size}
 
 
-class Perturbation(BaseModel):
+class Synthesis(Painting):
+    """How images are synthesized."""
+
+    n: int = Field(ge=1, description="images, over all classes")
+    kinds: dict[str, float] | None = Field(None, description="shares of the kinds of captions")
+
+
+class Perturbation(Painting):
     """How the images of another source are perturbed."""
-
-    model_config = SETTINGS
 
     source: str
     gamma: float = Field(ge=0, le=1, description="0: resizing and codec only; 1: all noise")
     prompt: str = Field("a photo of {}", description="what the images are denoised with")
-    steps: int = Field(50, ge=1, description="denoising steps of a whole run; gamma of them happen")
-    guidance: float = Field(2.0, ge=0, description="classifier-free guidance")
-    size: int | None = Field(512, ge=8, description="side the generator paints at, pixels")
-    save_size: int | None = Field(256, ge=8, description="side of the saved image, pixels")
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the saved image")
-    block: int = Field(8, ge=1, description="images made at once")
 
 
 class Adaptation(BaseModel):

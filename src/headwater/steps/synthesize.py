@@ -58,12 +58,7 @@ def synthesize(
                 rows["caption"].to_list(),
                 seed=seed,
                 indices=rows["index"].to_list(),
-                steps=how.steps,
-                guidance=how.guidance,
-                height=how.size,
-                width=how.size,
-                save_size=how.save_size,
-                block=how.block,
+                **how.arguments,
             )
             done = list(track(made, label="painting", total=len(rows)))
             pairs = _pairs(rows, [encode_png(one.image) for one in done], seed)
