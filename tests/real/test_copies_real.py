@@ -1,0 +1,121 @@
+"""The built-in copy descriptor on real photographs: the numbers its threshold states."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from headwater.curate.copies import calibrate_threshold, closest, find_copies
+from headwater.descriptor import COPY_THRESHOLD, describe
+
+DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[3] / "shared" / "data"))
+COPIES, POOL, TASKS = DATA / "copies", DATA / "pool-photos", DATA / "tasks"
+
+pytestmark = pytest.mark.skipif(
+    not all(folder.is_dir() for folder in (COPIES, POOL, TASKS)), reason=f"no photos under {DATA}"
+)
+
+
+def load(folder):
+    return [Image.open(path).convert("RGB") for path in sorted(folder.rglob("*.*"))]
+
+
+def saved(image, quality=30):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
+
+
+def cropped(image, left, top):
+    width, height = round(0.9 * image.width), round(0.9 * image.height)
+    x, y = round(left * (image.width - width)), round(top * (image.height - height))
+    return image.crop((x, y, x + width, y + height))
+
+
+def corner(image):
+    return cropped(image, 0, 1)
+
+
+def mirrored(image):
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+CHANGES = {
+    "re-encoded": saved,
+    "halved": lambda image: image.resize((image.width // 2, image.height // 2)),
+    "squashed": lambda image: image.resize((image.width, round(0.65 * image.height))),
+    "square": lambda image: image.resize((64, 64)),
+    "cropped at a corner": corner,
+    "cropped at a side": lambda image: cropped(image, 1, 0.5),
+    "mirrored": mirrored,
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.15),
+    "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.85),
+    "more color": lambda image: ImageEnhance.Color(image).enhance(1.15),
+    "less color": lambda image: ImageEnhance.Color(image).enhance(0.85),
+    "black and white": lambda image: image.convert("L"),
+    "mirrored, cropped, halved, saved": lambda image: saved(
+        cropped(mirrored(image), 1, 1).resize((image.width // 2, image.height // 2)), 50
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def references():
+    return load(COPIES / "reference")
+
+
+@pytest.fixture(scope="module")
+def described(references):
+    return describe(references)
+
+
+def test_labelled_copies_are_found_and_photos_of_the_same_class_are_not(described):
+    pairs = json.loads((COPIES / "labels.json").read_text())
+    names = [path.name for path in sorted((COPIES / "reference").iterdir())]
+    candidates = [Image.open(COPIES / "candidates" / pair["candidate"]) for pair in pairs]
+    found = find_copies(describe(candidates), described)
+    named = np.array([names.index(pair["reference"]) for pair in pairs])
+    copy = np.array([pair["copy"] for pair in pairs])
+    assert ((found == named) & copy).sum() >= 0.95 * copy.sum()
+    assert ((found == named) & copy).sum() >= 0.95 * (found >= 0).sum()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changed_references_are_found(references, described, change):
+    found = find_copies(describe([change(image) for image in references]), described)
+    assert (found == np.arange(len(references))).mean() >= 0.95
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changed_small_photographs_are_found(change):
+    photos = load(TASKS / "tiny20" / "val")
+    found = find_copies(describe([change(image) for image in photos]), describe(photos))
+    assert (found == np.arange(len(photos))).mean() >= 0.95
+
+
+def test_other_photographs_are_not_taken_for_copies(described):
+    kept = []
+    with tarfile.open(POOL / "00003.tar") as tar:
+        for member in tar.getmembers()[: 3 * 1500]:
+            if member.name.endswith(".jpg"):
+                kept.append(Image.open(io.BytesIO(tar.extractfile(member).read())))
+    assert (find_copies(describe(kept), described) >= 0).mean() <= 0.02  # true copies among them
+    others = closest(describe(load(TASKS / "tiny20" / "test")), describe(kept))
+    assert (others > COPY_THRESHOLD).mean() <= 0.02
+
+
+def test_clothes_laid_out_alike_need_a_threshold_of_their_own():
+    clothes = load(TASKS / "clothing" / "test")
+    rows = describe(clothes)
+    crops, again = (describe([f(image) for image in clothes]) for f in (corner, saved))
+    threshold = calibrate_threshold(rows, [crops, again])
+    others, own = closest(rows[1::2], rows[::2]), np.arange(len(rows))
+    assert (others > COPY_THRESHOLD).mean() > 2 * (others > threshold).mean()
+    assert (find_copies(crops, rows, threshold=threshold) == own).mean() >= 0.9
