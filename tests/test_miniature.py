@@ -68,9 +68,21 @@ def test_the_study_keeps_its_contract(finished: Path) -> None:
 
 def test_every_entry_of_the_verdict_is_whole(finished: Path) -> None:
     entries = read_json(finished / "verdict.json")["comparisons"]
-    keys = (
-        "metric scale arm against difference low high p p_holm call primary seeds test_images"
-    ).split()
+    keys = [
+        "metric",
+        "scale",
+        "arm",
+        "against",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "call",
+        "primary",
+        "seeds",
+        "test_images",
+    ]
     assert entries
     for entry in entries:
         assert set(keys) <= entry.keys()
@@ -138,9 +150,7 @@ def test_nothing_tells_where_it_was_made(finished: Path) -> None:
         assert place not in data, name
 
 
-def test_why_tells_the_story_of_a_pair(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_why_tells_the_story_of_a_pair(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = finished / "curated" / "captions"
     decisions = read_decisions(folder)
     for kept, word in ((True, "kept at"), (False, "dropped at")):
@@ -166,6 +176,26 @@ def test_a_second_run_changes_nothing(finished: Path, cache: Path) -> None:
     _, told = process.communicate()
     assert process.returncode == 0, told
     assert before == {path: path.stat().st_mtime_ns for path in contents(finished / "trials")}
+
+
+def test_what_is_settled_stays(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "recipe.yaml").read_bytes()
+    command = ["run", str(finished / "recipe.yaml"), "--out", str(finished)]
+    assert run([*command, "--set", "margin=0.2"]) == 2
+    assert "margin 0.2, saw 0.01" in capsys.readouterr().err
+    assert (finished / "recipe.yaml").read_bytes() == before
+
+
+def test_a_curated_set_is_not_curated_again(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = finished / "world"
+    command = ["curate", str(finished / "curated" / "captions"), "--out", str(tmp_path / "o")]
+    command += ["--task", str(world / "upstream" / "task.yaml"), "--model", str(world / "learner")]
+    assert run(command) == 2
+    assert "is curated already" in capsys.readouterr().err
+    assert run([*command, "--against", "tset"]) == 2
+    assert "no tset split" in capsys.readouterr().err
 
 
 MOMENTS = (

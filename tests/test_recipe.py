@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headwater.errors import RecipeError
-from headwater.recipe import Recipe, builtin_folder, load_recipe, move
+from headwater.errors import RecipeError, SetError
+from headwater.recipe import Recipe, builtin_folder, load_recipe, move, refuse_other_study
 
 SMALL = """\
 format: 1
@@ -92,6 +92,12 @@ def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path)
         ("  both:", "  ../both:", "may hold only letters"),
         ("scales: [10, 20]", "scales: []", "line 15: scales"),
         ("format: 1", "format: 9", "line 1: format"),
+        ("scales: [10, 20]", "scales: [10, 10]", "line 15: scales: a value stands there twice"),
+        ("scales: [10, 20]", "scales: [0]", "line 15: scales.0"),
+        ("scales: [10, 20]", "scales: [9]\nlr: [-1]", "line 16: lr.0"),
+        ("against: made", "against: real", "of an arm with itself"),
+        ("real: 3, made: 1", "real: .nan, made: 1", "shares must be numbers above 0"),
+        ("source: real, gamma", "source: shaken, gamma", "source shaken is perturbed itself"),
         (
             "{n: 10}}",
             "{n: 10}, curate: {frction: 0.9}}",
@@ -104,6 +110,29 @@ def test_mistakes_are_shown_by_their_line(tmp_path: Path, old: str, new: str, wo
     with pytest.raises(RecipeError, match=words) as caught:
         load_recipe(write(tmp_path / "a", SMALL.replace(old, new, 1)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "grows"),
+    [
+        (("seeds=[0, 1, 2, 3]", "scales=[10, 20, 40]", "lr=[1e-5, 1e-4]"), True),
+        (("arms.more={source: made}",), True),
+        (("primary.arm=both",), False),
+        (("margin=0.2",), False),
+        (("sources.made.synthesize.n=11",), False),
+        (("adapt.epochs=3",), False),
+    ],
+)
+def test_a_study_grows_but_does_not_change(
+    tmp_path: Path, changes: tuple[str, ...], grows: bool
+) -> None:
+    path = write(tmp_path / "a")
+    before, now = load_recipe(path), load_recipe(path, changes=changes)
+    if grows:
+        refuse_other_study(before, now, tmp_path)
+        return
+    with pytest.raises(SetError, match=changes[0].split("=")[0].split(".")[-1]):
+        refuse_other_study(before, now, tmp_path)
 
 
 @pytest.mark.parametrize("change", ["", "seeds", "=1", "name.deeper=1", "seeds=[1"])

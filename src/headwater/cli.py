@@ -168,6 +168,7 @@ def synthesize(
     size: Annotated[int, typer.Option(help="Side painted at, pixels.")] = 512,
     save_size: Annotated[int, typer.Option(help="Side saved at, pixels.")] = 256,
     block: Annotated[int, typer.Option(help="Images made at once.")] = 8,
+    name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "synthetic",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -182,7 +183,7 @@ def synthesize(
     how = _settings(
         Synthesis, n=n, steps=steps, guidance=guidance, size=size, save_size=save_size, block=block
     )
-    counts = step(load_task(task), out, generator=generator, how=how, seed=seed)
+    counts = step(load_task(task), out, generator=generator, how=how, seed=seed, name=name)
     terminal.show(counts, as_json, terminal.pairs)
 
 
@@ -259,6 +260,8 @@ def curate(
     copy_threshold: Annotated[
         float | None, typer.Option(help="Similarity that makes a copy.")
     ] = None,
+    quality: Annotated[int, typer.Option(help="JPEG quality of every image.")] = 95,
+    score: Annotated[bool, typer.Option(help="Score and select, or keep all.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """The best pairs of a set, free of copies of the test images, as a set.
@@ -271,7 +274,8 @@ def curate(
 
     how = _settings(
         Curation, size=size, aggregate=aggregate, fraction=fraction, cap=cap, threshold=threshold,
-        against=tuple(against or ["test"]), copy_threshold=copy_threshold,
+        against=tuple(against or ["test"]), copy_threshold=copy_threshold, quality=quality,
+        score=score,
     )  # fmt: skip
     clip = _clip(model, pretrained, config)
     terminal.show(step(source, load_task(task), out, clip=clip, how=how), as_json, terminal.pairs)
@@ -434,7 +438,6 @@ def pool_embed(
     out: Out,
     pretrained: Pretrained = None,
     config: Config = None,
-    pool_name: PoolName = "pool",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 256,
     as_json: AsJson = False,
 ) -> None:
@@ -445,7 +448,7 @@ def pool_embed(
     from headwater.steps.embed import embed
 
     clip = _clip(model, pretrained, config)
-    counts = embed(pool, out, clip=clip, pool_name=pool_name, batch_size=batch_size)
+    counts = embed(pool, out, clip=clip, batch_size=batch_size)
     terminal.show(counts, as_json, terminal.facts)
 
 

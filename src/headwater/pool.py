@@ -206,7 +206,7 @@ def describe(pool: Pool) -> dict[str, Any]:
         "image_vectors": pool.shards[0].image_vectors is not None,
         "text_vectors": pool.shards[0].text_vectors is not None,
         "safety_tags": bool(first["nsfw"].is_not_null().any()),
-        "captions_missing": int(first["caption"].is_null().sum()),
+        "captions_missing": sum(read_table(s)["caption"].null_count() for s in pool.shards),
         "sample": first["caption"].drop_nulls().head(5).to_list(),
     }
 

@@ -12,18 +12,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from headwater.errors import RecipeError
 from headwater.steps.settings import Adaptation, Curation, Perturbation, Synthesis
+from headwater.store import refuse_other
 from headwater.yamlfile import parse, read_mapping, read_text, validate
 
 OFF_THE_SHELF = "off-the-shelf"
 SETTINGS = ConfigDict(extra="forbid", frozen=True)
 Metric = Literal["zero_shot", "linear_probe"]
+Item = TypeVar("Item")
+
+
+def _distinct(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    if len(set(items)) < len(items):
+        raise ValueError("a value stands there twice")
+    return items
+
+
+Distinct = Annotated[tuple[Item, ...], AfterValidator(_distinct)]
 
 
 class PoolPlace(BaseModel):
@@ -105,8 +116,8 @@ class Arm(BaseModel):
     def _one_way(self) -> Self:
         if bool(self.source) == bool(self.mix):
             raise ValueError("say either source or mix")
-        if any(share <= 0 for share in self.mix.values()):
-            raise ValueError("shares must be above 0")
+        if not all(0 < share < float("inf") for share in self.mix.values()):
+            raise ValueError("shares must be numbers above 0")
         return self
 
 
@@ -135,11 +146,11 @@ class Recipe(BaseModel):
     sources: dict[str, Source] = Field(min_length=1)
     curate: Curation = Curation()
     arms: dict[str, Arm] = Field(min_length=1)
-    scales: tuple[int, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    scales: Distinct[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    seeds: Distinct[int] = Field((0, 1, 2), min_length=1)
     adapt: Adaptation = Adaptation()
-    lr: tuple[float, ...] = Field((1e-5,), min_length=1)
-    metrics: tuple[Metric, ...] = Field(("zero_shot", "linear_probe"), min_length=1)
+    lr: Distinct[Annotated[float, Field(gt=0, lt=float("inf"))]] = Field((1e-5,), min_length=1)
+    metrics: Distinct[Metric] = Field(("zero_shot", "linear_probe"), min_length=1)
     primary: Primary
     margin: float = Field(0.01, ge=0, lt=1, description="differences inside it count as none")
     keep_models: Literal["chosen", "all", "none"] = "chosen"
@@ -148,8 +159,8 @@ class Recipe(BaseModel):
     def _names_are_known(self) -> Self:
         for name, source in self.sources.items():
             _known_name(name)
-            if source.perturb and source.perturb.source not in self.sources:
-                raise ValueError(_unknown(source.perturb.source, "source", self.sources))
+            if source.perturb:
+                self._check_parent(source.perturb.source)
             if source.retrieve and self.pool is None:
                 raise ValueError(f"source {name} retrieves, so the recipe needs a pool")
             if (source.synthesize or source.perturb) and self.generator is None:
@@ -164,9 +175,17 @@ class Recipe(BaseModel):
         for name in (self.primary.arm, self.primary.against):
             if name not in (*self.arms, OFF_THE_SHELF):
                 raise ValueError(_unknown(name, "arm", self.arms))
+        if self.primary.arm == self.primary.against:
+            raise ValueError("the primary comparison is of an arm with itself")
         if self.primary.metric not in self.metrics:
             raise ValueError(f"the primary metric {self.primary.metric} is not among the metrics")
         return self
+
+    def _check_parent(self, name: str) -> None:
+        if name not in self.sources:
+            raise ValueError(_unknown(name, "source", self.sources))
+        if self.sources[name].perturb:
+            raise ValueError(f"source {name} is perturbed itself; perturb what it came from")
 
     def curation(self, source: str) -> Curation:
         """How a source is curated: the recipe's rules, but for what the source says itself."""
@@ -183,7 +202,10 @@ class Recipe(BaseModel):
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
-PLACES = (("task",), ("pool", "path"), ("learner", "model"), ("learner", "config"), ("generator",))
+PLACES = (
+    ("task",), ("pool", "path"), ("generator",),
+    ("learner", "model"), ("learner", "config"), ("learner", "pretrained"),
+)  # fmt: skip
 """Where a recipe may name a path; relative ones are taken from the recipe's folder."""
 
 
@@ -199,6 +221,10 @@ def load_recipe(
 
     Raises:
         RecipeError: unreadable, or a mistake in it; the line is given.
+
+    Example:
+        >>> load_recipe("miniature", changes=("seeds=[0, 1]",)).seeds
+        (0, 1)
     """
     file = find_recipe(str(path))
     value = read_mapping(file, RecipeError)
@@ -252,6 +278,27 @@ def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Reci
         if source.get("import"):
             source["import"] = _moved(source["import"], base, relative_to)
     return Recipe.model_validate(value)
+
+
+GROWS = ("scales", "seeds", "lr", "keep_models")
+"""What may change when a study is run again; of sources and arms, new ones may come."""
+
+
+def refuse_other_study(before: Recipe, now: Recipe, root: Path) -> None:
+    """Raise `SetError` if `now` would change what a study has settled, naming the difference.
+
+    The primary comparison and the margin are settled too: they were named before any test
+    prediction was read.
+    """
+    told = [_plain(recipe) for recipe in (before, now)]
+    for key in GROWS:
+        for value in told:
+            value.pop(key, None)
+    for key in ("sources", "arms"):
+        common = told[0][key].keys() & told[1][key].keys()
+        for value in told:
+            value[key] = {name: item for name, item in value[key].items() if name in common}
+    refuse_other(root, *told)
 
 
 def apply_change(value: dict[str, Any], change: str) -> None:

@@ -71,6 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
+        beside.chmod(0o644)  # some writers make files only their owner may read
         beside.replace(path)
     except OSError as error:
         raise disk_error(path, error) from error

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 import polars as pl
+import yaml
 
 from headwater.clip import Clip
 from headwater.engine import run_shards
@@ -21,7 +22,7 @@ from headwater.errors import RunError, SetError
 from headwater.findings import judge, tell_results
 from headwater.pairs import set_size
 from headwater.pool import open_pool
-from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move
+from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move, refuse_other_study
 from headwater.report import render_report
 from headwater.steps.curate import curate
 from headwater.steps.embed import embed
@@ -85,6 +86,11 @@ class Study:
             recipe.adapt, recipe.metrics, recipe.keep_models,
         )  # fmt: skip
 
+    def sourced_fully(self, arm: str) -> bool:
+        """Whether the sets of an arm are finished."""
+        shares = self.recipe.arms[arm].shares
+        return all((self.training_set(source) / DONE).exists() for source in shares)
+
     def available(self, arm: str) -> int:
         """The most pairs an arm can be trained on."""
         shares = self.recipe.arms[arm].shares
@@ -138,16 +144,21 @@ class Study:
         return [heat for heat in self.heats() if heat.finished]
 
     def status(self) -> list[Json]:
-        """Per arm and scale: trials done and left."""
-        rows: dict[tuple[str, int], Json] = {}
-        for heat in self.heats():
-            row = rows.setdefault(
-                (heat.arm, heat.n), {"arm": heat.arm, "images": heat.n, "done": 0, "left": 0}
-            )
-            done = sum((heat.folder(lr) / DONE).exists() for lr in heat.lrs)
-            row["done"] += done
-            row["left"] += len(heat.lrs) - done
-        return list(rows.values())
+        """What is done and what is left: a row a set, then a row an arm and scale."""
+        rows = [
+            {"what": f"set {name}", "images": None, "done": int(done), "left": int(not done)}
+            for name in self.recipe.sources
+            for done in [(self.training_set(name) / DONE).exists()]
+        ]
+        for name, arm in self.recipe.arms.items():
+            scales = self.scales(name) if self.sourced_fully(name) else list(self.recipe.scales)
+            for n in scales:
+                heats = [self.heat(name, arm, n, seed) for seed in self.recipe.seeds]
+                trials = [heat.folder(lr) / DONE for heat in heats for lr in heat.lrs]
+                done = sum(trial.exists() for trial in trials)
+                left = len(trials) - done
+                rows.append({"what": f"arm {name}", "images": n, "done": done, "left": left})
+        return rows
 
 
 def open_study(root: Path, *, workers: int | None = None) -> Study:
@@ -168,10 +179,14 @@ def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study
     Raises:
         RunError: some trials failed; the others are done and told of.
         InputError: the task, pool, learner or generator cannot be used, or `out` holds a study
-            whose sets were made differently.
+            that settled otherwise.
+
+    Example:
+        >>> from headwater import load_recipe, run_study
+        >>> study = run_study(load_recipe("roses.yaml"), Path("out/roses"))  # doctest: +SKIP
     """
     study = Study(out, recipe, workers)
-    write_text(out / "recipe.yaml", move(recipe, Path(), relative_to=out).dump())
+    settle(recipe, out)
     for name in source_order(recipe):
         make_source(study, name)
     examine_off_the_shelf(study)
@@ -184,6 +199,16 @@ def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study
             do="Mend it and run the same command again; the others are done.",
         )
     return study
+
+
+def settle(recipe: Recipe, out: Path) -> None:
+    """Write the recipe down in the study's folder, unless it contradicts the one that is there."""
+    now = move(recipe, Path(), relative_to=out)
+    path = out / "recipe.yaml"
+    if path.exists():
+        before = load_recipe(path, base=Path())
+        refuse_other_study(before, Recipe.model_validate(yaml.safe_load(now.dump())), out)
+    write_text(path, now.dump())
 
 
 def source_order(recipe: Recipe) -> list[str]:
@@ -209,7 +234,7 @@ def _retrieve(study: Study, name: str, source: Source) -> None:
     vectors = None
     if how.by == "neighbors" and open_pool(pool.path).shards[0].image_vectors is None:
         vectors = study.root / "vectors"
-        embed(pool.path, vectors, clip=study.clip, pool_name=pool.name)
+        embed(pool.path, vectors, clip=study.clip)
     retrieve(
         pool.path, study.task, study.sourced(name), by=how.by, mode=how.mode, k=how.k, n=how.n,
         seed=study.recipe.seed, pool_name=pool.name, clip=study.clip, vectors=vectors,
@@ -222,7 +247,7 @@ def _synthesize(study: Study, name: str, source: Source) -> None:
     assert study.recipe.generator is not None
     synthesize(
         study.task, study.sourced(name), generator=study.recipe.generator,
-        how=source.synthesize, seed=study.recipe.seed,
+        how=source.synthesize, seed=study.recipe.seed, name=name,
     )  # fmt: skip
 
 

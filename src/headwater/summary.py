@@ -132,10 +132,12 @@ def notes(story: Telling) -> list[str]:
 
 
 def copies_found(story: Telling, source: str) -> str:
-    """How many copies of evaluation images a source had; empty where it had none."""
+    """How many copies of evaluation images were dropped from a source; empty where none was."""
     decisions = read_decisions(story.sets[source])
     found = decisions.filter(~pl.col("kept") & (pl.col("step") == "no_copy"))
-    return f"{source}: {len(found):,} copies of test images were dropped." if len(found) else ""
+    return (
+        f"{source}: {len(found):,} copies of evaluation images were dropped." if len(found) else ""
+    )
 
 
 def gallery(story: Telling) -> dict[str, dict[str, list[bytes]]]:

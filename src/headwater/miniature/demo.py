@@ -29,7 +29,7 @@ QUICK = (
     "sources.random.retrieve.n=200",
     "sources.synthetic.synthesize.n=200",
     "scales=[40, 80]",
-    "lr=[1.0e-3]",
+    "lr=[2.0e-3]",
     "adapt.epochs=3",
 )
 """What `--quick` changes in the recipe: a smaller world, fewer and shorter trials."""

@@ -15,24 +15,27 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch user knows it by
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from headwater.clip import Clip, Pixels
-from headwater.miniature.learner import contrastive_steps, threads, untrained_learner
+from headwater.miniature.learner import LOOK_EVERY, contrastive_steps, threads, untrained_learner
 from headwater.miniature.scans import SIZE
 from headwater.miniature.tokens import CONTEXT
 from headwater.progress import track
 
 LATENTS = 8  # channels of a latent, of 48 values a patch
 PATCH = 4  # pixels a side; two halvings
-TEXT_STEPS, CODEC_STEPS, STEPS = 1000, 400, 1100
-QUICK_TEXT_STEPS, QUICK_CODEC_STEPS, QUICK_STEPS = 150, 60, 60
+FULL = {"text": 1000, "codec": 300, "network": 900}  # steps
+QUICK = {"text": 300, "codec": 40, "network": 60}
+FITTING = 0.6  # share of the pairs, those whose caption fits best, that painting is learned from
 BATCH = 64
-LR, WARMUP, BETAS = 3e-3, 50, (0.9, 0.99)
+LR, WARMUP, BETAS = 2e-3, 50, (0.9, 0.99)
 CODEC_LR = 8e-3
 UNCAPTIONED = 0.1  # share of images shown with the empty caption, for guidance
 EMA = 0.995  # the saved weights are a running mean: short trainings are noisy
@@ -57,24 +60,24 @@ def train_generator(
         seed: of weights, noise and order.
     """
     folder = Path(folder)
+    steps = QUICK if quick else FULL
     with threads(THREADS), torch.random.fork_rng():
         torch.manual_seed(seed)
-        text, tokenizer = train_text(
-            images, captions, folder / "tokenizer", QUICK_TEXT_STEPS if quick else TEXT_STEPS, seed
-        )
-        pixels = torch.tensor(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        codec = train_codec(pixels, QUICK_CODEC_STEPS if quick else CODEC_STEPS)
-        latents = encode(codec, pixels)
-        hidden = read(text, tokenizer, captions)
-        blank = read(text, tokenizer, [""])
+        clip = train_clip(images, captions, folder / "tokenizer", steps["text"], seed=seed)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        text = text_tower(clip, tokenizer)
+        rows = fitting_pairs(clip, images, captions)
+        fitting = [captions[row] for row in rows]
+        standardize(text, read(text, tokenizer, fitting))
+        pixels = torch.tensor(images[rows]).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        codec = train_codec(pixels, steps["codec"])
         scheduler = noise_schedule()
         network = train_network(
-            latents,
-            hidden,
-            blank,
+            encode(codec, pixels),
+            read(text, tokenizer, fitting),
+            read(text, tokenizer, [""]),
             scheduler,
-            QUICK_STEPS if quick else STEPS,
-            width=text_width(text),
+            steps["network"],
         )
     StableDiffusionPipeline(
         vae=codec, text_encoder=text, tokenizer=tokenizer, unet=network, scheduler=scheduler,
@@ -82,20 +85,36 @@ def train_generator(
     ).save_pretrained(folder)  # fmt: skip
 
 
-def train_text(
-    images: Pixels, captions: Sequence[str], folder: Path, steps: int, seed: int
-) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    """A CLIP of its own, trained on the pairs to the end; only its text tower is kept.
+def train_clip(
+    images: Pixels, captions: Sequence[str], folder: Path, steps: int, *, seed: int
+) -> Clip:
+    """A CLIP of its own, trained on the pairs to the end, with its tokenizer in `folder`.
 
     The learner stops half-way on purpose. Trained on the denoising loss alone, a text tower takes
     far longer to tell the classes apart than the rest takes to paint.
     """
     clip = untrained_learner(captions, folder, seed=seed)
+    looks = steps // LOOK_EVERY
     training = contrastive_steps(clip, images, captions, seed=seed)
-    for _ in track(islice(training, steps), label="reading captions", total=steps):
+    for _ in track(islice(training, looks), label="reading captions", total=looks):
         continue
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-    return text_tower(clip, tokenizer), tokenizer
+    return clip
+
+
+def fitting_pairs(clip: Clip, images: Pixels, captions: Sequence[str]) -> NDArray[np.int64]:
+    """Rows whose caption fits the image better, by CLIP: generators are trained on such a part.
+
+    What is left out is mostly captions that name nothing, or the wrong class.
+    """
+    fit = (clip.encode_images(images) * clip.encode_texts(captions, normalize=True)).sum(axis=1)
+    return np.sort(np.argsort(-fit, kind="stable")[: round(FITTING * len(fit))])
+
+
+def standardize(text: CLIPTextModel, hidden: Tensor) -> None:
+    """Fold mean and spread of the features into the last norm: what differs is then what counts."""
+    mean, spread = hidden.mean((0, 1)), hidden.std((0, 1))
+    text.final_layer_norm.weight.div_(spread)
+    text.final_layer_norm.bias.sub_(mean).div_(spread)
 
 
 def text_tower(clip: Clip, tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -135,11 +154,6 @@ def renamed(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
             for theirs, ours in parts.items():
                 named[f"{new}{ours}.{kind}"] = weights[f"{old}{theirs}.{kind}"]
     return named
-
-
-def text_width(text: CLIPTextModel) -> int:
-    """Length of the text tower's features."""
-    return int(text.config.hidden_size)
 
 
 @torch.no_grad()
@@ -236,29 +250,30 @@ def noise_schedule() -> DDIMScheduler:
 
 
 def untrained_network(width: int) -> UNet2DConditionModel:
-    """Two floors without attention; the caption is pooled and added to the time's embedding.
+    """Three floors, wide where there is little to see at once: a digit's class is its whole shape.
 
-    Cross-attention, the usual way in, learned nothing of the classes in the minutes there are.
+    The caption is pooled and added to the time's embedding. Cross-attention, the usual way in,
+    learned nothing of the classes in the minutes there are.
     """
     return UNet2DConditionModel(
         sample_size=SIZE // PATCH, in_channels=LATENTS, out_channels=LATENTS,
-        block_out_channels=(64, 96), layers_per_block=1, norm_num_groups=16,
-        down_block_types=("DownBlock2D",) * 2, mid_block_type="UNetMidBlock2D",
-        up_block_types=("UpBlock2D",) * 2, attention_head_dim=32, cross_attention_dim=width,
+        block_out_channels=(32, 96, 128), layers_per_block=1, norm_num_groups=16,
+        down_block_types=("DownBlock2D",) * 3, mid_block_type="UNetMidBlock2D",
+        up_block_types=("UpBlock2D",) * 3, attention_head_dim=32, cross_attention_dim=width,
         addition_embed_type="text", addition_embed_type_num_heads=4,
         resnet_time_scale_shift="scale_shift",
     )  # fmt: skip
 
 
 def train_network(
-    latents: Tensor, hidden: Tensor, blank: Tensor, scheduler: DDIMScheduler, steps: int, width: int
+    latents: Tensor, hidden: Tensor, blank: Tensor, scheduler: DDIMScheduler, steps: int
 ) -> UNet2DConditionModel:
     """Denoise latents under their captions; every noise level counts the same.
 
     Weights by signal-to-noise ratio would leave out the noisiest levels, where it is decided what
     is painted: with them the captions were ignored.
     """
-    network = untrained_network(width).to(memory_format=torch.channels_last)
+    network = untrained_network(hidden.shape[-1]).to(memory_format=torch.channels_last)
     scale = 1 / float(latents.std())
     parameters = list(network.parameters())
     mean = [weight.detach().clone() for weight in parameters]

@@ -1,6 +1,6 @@
 """`curate`: a set -> a set of its best pairs, free of copies of the evaluation images.
 
-    decodes     every image passes one pixel path: same size, same codec for every source
+    pixels      every image passes one pixel path: same size, same codec for every source
     top_scored  per class, by CLIP similarity to the class's texts
     no_copy     not a copy of an image of the splits it will be tested on
 
@@ -9,6 +9,7 @@ Each gate writes a decision for every pair it drops.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,9 @@ from headwater.steps.settings import Curation
 from headwater.store import WORK, Json, read_step, replacing, step, write_table
 from headwater.task import Task, load_split, split_digest
 
+GATES = ("pixels", "top_scored", "no_copy")
+USUAL_SPLITS = ("train", "val", "test")  # a task may do without any of them
+
 
 def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | None = None) -> Json:
     """Make the set `out` of the best pairs of the set `source`.
@@ -56,9 +60,13 @@ def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | N
         SetError: the source is unfinished, or holds a label the task does not have.
     """
     how = how or Curation()
-    splits = [split for split in how.against if split in task.images]
-    if how.against and not splits:
-        say(f"task {task.name} has no {' or '.join(how.against)} images: no decontamination")
+    splits = known_splits(task, how.against)
+    earlier_gates = read_funnel(source)["steps"]
+    if GATES[-1] in earlier_gates:
+        raise SetError(
+            f"{source} is curated already", expected="a set as it was sourced",
+            seen=", ".join(earlier_gates), do="Curate the set it was made from.",
+        )  # fmt: skip
     inputs = {
         "set": read_step(source)["digest"],
         "task": task.digest,
@@ -78,11 +86,26 @@ def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | N
             for number in range(len(shards))
         ]
         make_parts(out, _part, jobs, label="writing the set", workers=1)
-        gates = [*read_funnel(source)["steps"], "pixels", "top_scored", "no_copy"]
+        gates = [*earlier_gates, *GATES]
         labels = list(read_funnel(source)["classes"])
         title = f"{task.name}: curated"
         finish_set(this, labels=labels, gates=gates, title=title, story=_story(how, splits))
         return this.counts
+
+
+def known_splits(task: Task, against: Sequence[str]) -> list[str]:
+    """The splits to compare with, of those asked for; one the task may lack is told, not refused.
+
+    Raises:
+        TaskError: a split that neither the task nor anybody else has.
+    """
+    for split in against:
+        if split not in task.images and split not in USUAL_SPLITS:
+            task.folder(split)
+    splits = [split for split in against if split in task.images]
+    if against and not splits:
+        say(f"task {task.name} has no {' or '.join(against)} images: no decontamination")
+    return splits
 
 
 def prepare(path: Path, number: int, out: Path, *, clip: Clip, how: Curation) -> None:

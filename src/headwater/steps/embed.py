@@ -26,22 +26,19 @@ from headwater.progress import track
 from headwater.store import Json, step
 
 
-def embed(
-    pool_path: str | Path, out: Path, *, clip: Clip, pool_name: str = "pool", batch_size: int = 256
-) -> Json:
+def embed(pool_path: str | Path, out: Path, *, clip: Clip, batch_size: int = 256) -> Json:
     """Embed every image and caption of a pool into the folder `out`.
 
     Args:
         pool_path: the pool, with images.
         out: the new folder; itself a pool in the `laion` layout, without images.
         clip: the model.
-        pool_name: the namespace of the ids.
         batch_size: images at a time.
 
     Returns:
         Counts: pairs, and images that could not be decoded.
     """
-    pool = open_pool(pool_path, name=pool_name)
+    pool = open_pool(pool_path)
     arguments = {"batch_size": batch_size}
     inputs = {"pool": pool.digest, "model": clip.digest}
     with step(out, "embed", arguments=arguments, inputs=inputs) as this:

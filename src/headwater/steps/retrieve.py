@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from headwater.clip import Clip
 from headwater.curate.safety import unsafe_rows
 from headwater.errors import InputError, PoolError, plain
 from headwater.pairs import decide, image_column, sha256_of
@@ -35,6 +35,9 @@ from headwater.retrieve.words import CaptionMatcher
 from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import WORK, Json, read_json, step, write_table
 from headwater.task import Task
+
+if TYPE_CHECKING:
+    from headwater.clip import Clip  # only neighbors need torch
 
 WAYS = ("captions", "neighbors", "random")
 GATES = ("found", "safe", "decodes")

@@ -25,7 +25,13 @@ PART = 256  # images a part, rounded up to whole blocks: what a kill can cost
 
 
 def synthesize(
-    task: Task, out: Path, *, generator: str | Path, how: Synthesis, seed: int = 0
+    task: Task,
+    out: Path,
+    *,
+    generator: str | Path,
+    how: Synthesis,
+    seed: int = 0,
+    name: str = "synthetic",
 ) -> Json:
     """Make the set `out` of `how.n` images of the task's classes.
 
@@ -35,6 +41,7 @@ def synthesize(
         generator: a diffusers pipeline: a folder, or a name on the Hub.
         how: number of images and the settings of the pipeline.
         seed: of captions and noise.
+        name: the namespace of the ids, with the seed.
 
     Returns:
         Images left after each gate.
@@ -43,7 +50,7 @@ def synthesize(
         ModelError: the generator cannot be opened.
     """
     inputs = {"task": task.digest, "generator": generator_digest(generator)}
-    arguments = {"seed": seed, **how.model_dump(mode="json")}
+    arguments = {"name": name, "seed": seed, **how.model_dump(mode="json")}
     with step(out, "synthesize", arguments=arguments, inputs=inputs) as this:
         if this.finished:
             return this.counts
@@ -61,7 +68,7 @@ def synthesize(
                 **how.arguments,
             )
             done = list(track(made, label="painting", total=len(rows)))
-            pairs = _pairs(rows, [encode_png(one.image) for one in done], seed)
+            pairs = _pairs(rows, [encode_png(one.image) for one in done], f"{name}-{seed}")
             return sift(pairs, [one.reason for one in done], gate="valid")
 
         make_parts(out, work, jobs, label="synthesizing", workers=1)
@@ -82,14 +89,14 @@ def captions_for(task: Task, how: Synthesis, seed: int) -> pl.DataFrame:
     )
 
 
-def _pairs(rows: pl.DataFrame, images: list[bytes], seed: int) -> pl.DataFrame:
+def _pairs(rows: pl.DataFrame, images: list[bytes], namespace: str) -> pl.DataFrame:
     names = [f"{index:07d}" for index in rows["index"]]
     return rows.select("label", "caption").with_columns(
-        pl.Series("id", [f"synthetic-{seed}:{name}" for name in names]),
+        pl.Series("id", [f"{namespace}:{name}" for name in names]),
         image_column(images, [f"{name}.png" for name in names]),
         pl.Series("sha256", [sha256_of(data) for data in images]),
         source=pl.lit("synthetic"),
-        pool=pl.lit(f"synthetic-{seed}"),
+        pool=pl.lit(namespace),
         query=rows["kind"],
         found_by=pl.lit("synthesis"),
     )
