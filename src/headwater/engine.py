@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from headwater.errors import InputError, RunError
-from headwater.progress import track
+from headwater.progress import be_quiet, track
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -85,7 +85,7 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if hasattr(context, "set_forkserver_preload"):
         context.set_forkserver_preload(PRELOAD)
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=be_quiet) as pool:
         yield pool
 
 

@@ -30,8 +30,26 @@ def track(items: Iterable[T], *, label: str, total: int | None = None) -> Iterat
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
+    if _Shown.count:
+        yield from items
+        return
     show = _bar if sys.stderr.isatty() else _lines
-    return show(items, label, total)
+    _Shown.count += 1
+    try:
+        yield from show(items, label, total)
+    finally:
+        _Shown.count -= 1
+
+
+def be_quiet() -> None:
+    """Show no progress from now on, as in a worker whose parent shows it."""
+    _Shown.count += 1
+
+
+class _Shown:
+    """How many bars stand: inside of one, further work goes on silently."""
+
+    count = 0
 
 
 def say(text: str) -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from headwater import progress
+from headwater.progress import track
+
+NESTED = """
+import time
+from headwater.progress import track
+for outer in track([1, 2], label="outer [bold]work"):
+    for inner in track(range(3), label="inner"):
+        time.sleep(0.01)
+print("through")
+"""
+
+
+def test_items_come_through_unchanged() -> None:
+    assert list(track(iter("abc"), label="letters", total=3)) == ["a", "b", "c"]
+
+
+def test_plain_lines_tell_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 15))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    list(track([1, 2], label="work"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "work: 1 of 2 (0.1/s, 15 s left)"
+    assert lines[-1].startswith("work: 2 done in")
+
+
+def test_work_inside_work_is_silent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 15))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    for _ in track([1, 2], label="outer"):
+        list(track([1, 2], label="inner"))
+    told = capsys.readouterr().err
+    assert "outer" in told
+    assert "inner" not in told
+
+
+def test_bars_on_a_terminal_may_be_nested() -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", NESTED], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    assert done.stdout == "through\n"
+    assert "outer [bold]work" in shown
+    assert "/s" in shown
