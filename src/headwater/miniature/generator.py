@@ -28,10 +28,11 @@ from headwater.miniature.learner import LOOK_EVERY, contrastive_steps, threads, 
 from headwater.miniature.scans import SIZE
 from headwater.miniature.tokens import CONTEXT
 from headwater.progress import track
+from headwater.synthesize.images import library_silence
 
 LATENTS = 8  # channels of a latent, of 48 values a patch
 PATCH = 4  # pixels a side; two halvings
-FULL = {"text": 1000, "codec": 300, "network": 900}  # steps
+FULL = {"text": 900, "codec": 250, "network": 850}  # steps
 QUICK = {"text": 300, "codec": 40, "network": 60}
 FITTING = 0.6  # share of the pairs, those whose caption fits best, that painting is learned from
 BATCH = 64
@@ -79,10 +80,11 @@ def train_generator(
             scheduler,
             steps["network"],
         )
-    StableDiffusionPipeline(
-        vae=codec, text_encoder=text, tokenizer=tokenizer, unet=network, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    ).save_pretrained(folder)  # fmt: skip
+    with library_silence():
+        StableDiffusionPipeline(
+            vae=codec, text_encoder=text, tokenizer=tokenizer, unet=network, scheduler=scheduler,
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        ).save_pretrained(folder)  # fmt: skip
 
 
 def train_clip(

@@ -73,7 +73,7 @@ def load_generator(
     """
     folder = find_generator(name_or_folder)
     try:
-        with _no_bars():
+        with library_silence():
             pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     except Exception as error:  # whatever the parts of a broken pipeline raise
         raise ModelError(
@@ -357,7 +357,7 @@ def _download(name: str) -> Path:
         raise ModelError("no generator there", expected="a folder", seen=Path(name).name,
                          do="Check the path.")  # fmt: skip
     try:
-        with _no_bars():
+        with library_silence():
             return Path(DiffusionPipeline.download(name, use_safetensors=True))
     except Exception as error:  # no such name, no network, pickled weights only
         raise ModelError(
@@ -373,8 +373,10 @@ def _brief(error: Exception) -> str:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    # Loading shows bars of its own, on top of Headwater's.
+def library_silence() -> Iterator[None]:
+    """Keep the libraries from showing bars and advice of their own while a pipeline is opened."""
+    told = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     switches = [
         log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
     ]
@@ -383,5 +385,6 @@ def _no_bars() -> Iterator[None]:
     try:
         yield
     finally:
+        diffusers_logging.set_verbosity(told)
         for log in switches:
             log.enable_progress_bar()
