@@ -3,4 +3,4 @@
 import os
 
 # As the command line does (src/headwater/__main__.py), before anything imports torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")

@@ -28,11 +28,12 @@ from headwater.steps.curate import curate
 from headwater.steps.embed import embed
 from headwater.steps.evaluate import evaluate, off_the_shelf_head
 from headwater.steps.importing import import_images
+from headwater.steps.novelty import find_near_copies
 from headwater.steps.perturb import perturb
 from headwater.steps.retrieve import retrieve
 from headwater.steps.synthesize import synthesize
 from headwater.store import DONE, Json, write_json, write_table, write_text
-from headwater.summary import Telling, costs, report_data, summarize
+from headwater.summary import NOVELTY, Telling, costs, report_data, summarize
 from headwater.task import Task, load_task
 from headwater.trials import Heat, open_learner, reference_folder, run_heat, test_splits
 
@@ -223,9 +224,13 @@ def make_source(study: Study, name: str) -> None:
     """Source one set and curate it."""
     source = study.recipe.sources[name]
     MAKERS[source.kind](study, name, source)
+    how = study.recipe.curation(name)
+    made, kept = study.sourced(name), study.training_set(name)
     if source.perturb is None:
-        how = study.recipe.curation(name)
-        curate(study.sourced(name), study.task, study.training_set(name), clip=study.clip, how=how)
+        curate(made, study.task, kept, clip=study.clip, how=how)
+    if source.synthesize is not None and study.recipe.pool is not None:
+        out = study.root / NOVELTY / name
+        find_near_copies(kept, study.pool.path, out, threshold=how.copy_threshold)
 
 
 def _retrieve(study: Study, name: str, source: Source) -> None:

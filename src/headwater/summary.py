@@ -18,11 +18,12 @@ from headwater.decode import encode_png
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
 from headwater.recipe import OFF_THE_SHELF, Recipe
 from headwater.report.data import ReportData, measured
-from headwater.store import DONE, Json, read_json, stable_seed, versions
+from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
 from headwater.task import Task, load_split
 
 GALLERY = 6  # images a class and row
 GROUND_TRUTH = "ground truth"
+NOVELTY = "novelty"  # the folder that tells how new synthetic images are
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def notes(story: Telling) -> list[str]:
         said.append("No test split: decontamination is not possible, every call is unmeasured.")
     if len(recipe.seeds) == 1:
         said.append("One seed: intervals are over test images alone.")
+    said += [near for name in recipe.sources if (near := near_copies(story, name))]
     said += [copies for name in recipe.sources if (copies := copies_found(story, name))]
     return said
 
@@ -138,6 +140,16 @@ def copies_found(story: Telling, source: str) -> str:
     return (
         f"{source}: {len(found):,} copies of evaluation images were dropped." if len(found) else ""
     )
+
+
+def near_copies(story: Telling, source: str) -> str:
+    """How many of a source's images are near-copies of pool images; empty if that was not asked."""
+    folder = story.root / NOVELTY / source
+    if not (folder / DONE).exists():
+        return ""
+    counts = read_step(folder)["counts"]
+    share = counts["near_copies"] / max(counts["images"], 1)
+    return f"{source}: {share:.1%} of {counts['images']:,} images are near-copies of pool images."
 
 
 def gallery(story: Telling) -> dict[str, dict[str, list[bytes]]]:

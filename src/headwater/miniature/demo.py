@@ -28,7 +28,9 @@ QUICK = (
     "sources.neighbors.retrieve.k=15",
     "sources.random.retrieve.n=200",
     "sources.synthetic.synthesize.n=200",
+    "curate.cap=30",
     "scales=[40, 80]",
+    "seeds=[0, 1]",
     "lr=[2.0e-3]",
     "adapt.epochs=3",
 )

@@ -2,5 +2,5 @@
 
 embed       a pool -> vectors            retrieve, synthesize, perturb, importing -> a set
 curate      a set -> a set               adapt, evaluate, predict -> models, predictions
-sets        what the verbs that make a set share; why: one pair's story
+sets, exam  what several verbs share     novelty: near-copies; why: one pair's story
 """
