@@ -192,7 +192,7 @@ def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study
         make_source(study, name)
     examine_off_the_shelf(study)
     heats = list(study.heats())
-    errors = [e for e in run_shards(run_heat, heats, workers=workers, label="training") if e]
+    errors = run_heats(heats, workers=workers)
     study.finish()
     if errors:
         raise RunError(
@@ -200,6 +200,17 @@ def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study
             do="Mend it and run the same command again; the others are done.",
         )
     return study
+
+
+def run_heats(heats: list[Heat], *, workers: int | None) -> list[str]:
+    """Run what is left, side by side; what went wrong.
+
+    Finished heats are only looked through, for which no process need be started.
+    """
+    left = [heat for heat in heats if not heat.finished]
+    told = [run_heat(heat) for heat in heats if heat.finished]
+    told += run_shards(run_heat, left, workers=workers, label="training")
+    return [error for error in told if error]
 
 
 def settle(recipe: Recipe, out: Path) -> None:

@@ -96,7 +96,12 @@ def predict_sheet(
 
 def split_digests(task: Task, splits: tuple[str, ...]) -> dict[str, str]:
     """Digests of the named splits the task has, for records."""
-    return {split: split_digest(task, split) for split in splits if split in task.images}
+    return {split: _digest(task, split) for split in splits if split in task.images}
+
+
+@lru_cache(maxsize=16)
+def _digest(task: Task, split: str) -> str:
+    return split_digest(task, split)
 
 
 @lru_cache(maxsize=16)
