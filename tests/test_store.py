@@ -36,7 +36,7 @@ def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="disk is full while writing a.txt"):  # noqa: SIM117
+    with pytest.raises(RunError, match=r"disk is full while writing a\.txt"):  # noqa: SIM117
         with replacing(tmp_path / "a.txt"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
