@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.decode import encode_png
 from headwater.errors import InputError, RunError, SetError
 from headwater.store import (
     DONE,
@@ -39,6 +43,37 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"disk is full while writing a\.txt"):  # noqa: SIM117
         with replacing(tmp_path / "a.txt"):
             raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_library_that_tells_of_the_disk_is_understood(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="disk is full"), replacing(tmp_path / "a.parquet"):
+        raise pl.exceptions.ComputeError("underlying IO error: No space left on device")
+    with pytest.raises(pl.exceptions.ComputeError), replacing(tmp_path / "a.parquet"):
+        raise pl.exceptions.ComputeError("something else")
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_costs_nothing_finished(tmp_path: Path) -> None:
+    code = """if True:
+        import resource, signal, sys
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+        from headwater.cli import run
+        sys.exit(run(["import", sys.argv[1] + "/in", "--task", sys.argv[1] + "/task.yaml",
+                      "--workers", "1", "--out", sys.argv[1] + "/out"]))
+    """
+    (tmp_path / "task.yaml").write_text("format: 1\nname: t\nclasses: [rose]\n")
+    (tmp_path / "in" / "rose").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    (tmp_path / "in" / "rose" / "a.png").write_bytes(encode_png(noise))
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    full = subprocess.run([*command, "9000"], capture_output=True, text=True)
+    assert full.returncode == 1
+    assert full.stderr.startswith("headwater: cannot write pairs-00000-of-00001.parquet")
+    assert full.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("*.part"))
+    freed = subprocess.run([*command, "10000000"], capture_output=True, text=True)
+    assert freed.returncode == 0, freed.stderr
+    assert "1 decodes" in freed.stdout
 
 
 @given(st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8), max_size=5))

@@ -31,6 +31,9 @@ STARTED = "started.json"
 NOT_CONTENT = (DONE, STARTED, "cost.parquet")  # files that may hold seconds and dates
 WORK = "work"  # a subfolder for what a step needs until it is finished
 
+# Libraries tell of the disk in errors of their own, which carry the system's words.
+DISK_WORDS = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)]
+
 Json = dict[str, Any]
 
 
@@ -73,18 +76,21 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.chmod(0o644)  # some writers make files only their owner may read
         beside.replace(path)
-    except OSError as error:
-        raise disk_error(path, error) from error
+    except Exception as error:
+        if isinstance(error, OSError) or any(words in str(error) for words in DISK_WORDS):
+            raise disk_error(path, error) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
 
-def disk_error(path: Path, error: OSError) -> RunError:
+def disk_error(path: Path, error: Exception) -> RunError:
     """The one clear line for a disk that will not take a file."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    words = str(error)
+    if any(os.strerror(code) in words for code in (errno.ENOSPC, errno.EDQUOT)):
         do = "Free some space and run the same command again; what is finished is kept."
         return RunError(f"the disk is full while writing {path.name}", do=do)
-    return RunError(f"cannot write {path.name}", seen=error.strerror or str(error))
+    return RunError(f"cannot write {path.name}", seen=words)
 
 
 def read_json(path: Path) -> Json:
