@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from headwater.cli import run
+from headwater.clip import load_head
 from headwater.findings import RESULT_SCHEMA
 from headwater.pairs import DECISION_SCHEMA, read_decisions, read_funnel, read_pairs, total
 from headwater.store import contents, read_json
@@ -196,6 +197,49 @@ def test_a_curated_set_is_not_curated_again(
     assert "is curated already" in capsys.readouterr().err
     assert run([*command, "--against", "tset"]) == 2
     assert "no tset split" in capsys.readouterr().err
+
+
+def test_every_verb_works_on_the_miniature(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, out = finished / "world", tmp_path
+    pool, images = str(world / "upstream" / "pool"), world / "upstream" / "images"
+    task = ["--task", str(world / "upstream" / "task.yaml")]
+    model, generator = ["--model", str(world / "learner")], str(world / "generator")
+    paint = ["--generator", generator, "--steps", "2", "--size", "32", "--save-size", "32"]
+    adapted = str(out / "adapted" / "models" / "zero_shot")
+    small = ["-n", "20", "--epochs", "1", "--lr", "1e-3", "--batch-size", "20"]
+    near = ["--vectors", str(out / "vectors"), "--out", str(out / "n")]
+    road = [
+        ["pool", "describe", pool],
+        ["pool", "embed", pool, *model, "--out", str(out / "vectors")],
+        [
+            "retrieve",
+            pool,
+            *task,
+            "--by",
+            "captions",
+            "--mode",
+            "substring",
+            "--out",
+            str(out / "c"),
+        ],
+        ["retrieve", pool, *task, "--by", "neighbors", "--k", "3", *model, *near],
+        ["retrieve", pool, *task, "--by", "random", "-n", "9", "--out", str(out / "r")],
+        ["synthesize", *task, *paint, "-n", "4", "--out", str(out / "s")],
+        ["import", str(images / "train"), *task, "--out", str(out / "i")],
+        ["curate", str(out / "n"), *task, *model, "--size", "32", "--out", str(out / "k")],
+        ["perturb", str(out / "k"), *task, *paint, "--gamma", "0.5", "--out", str(out / "p")],
+        ["adapt", str(out / "k"), *task, *model, *small, "--out", str(out / "adapted")],
+        ["evaluate", adapted, *task, "--split", "holes", "--out", str(out / "e")],
+        ["predict", adapted, str(images / "val")],
+        ["compare", str(finished)],
+    ]
+    for command in road:
+        assert run([*command, "--json"]) == 0, capsys.readouterr().err
+        assert json.loads(capsys.readouterr().out), command
+    assert read_pairs(out / "p", ["id"]).equals(read_pairs(out / "k", ["id"]))
+    assert load_head(adapted)[1] == tuple("0123456789")
 
 
 MOMENTS = (
