@@ -16,7 +16,7 @@ import yaml
 from headwater.compare import verdict_sentence
 from headwater.decode import encode_png
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
-from headwater.recipe import OFF_THE_SHELF, Recipe
+from headwater.recipe import OFF_THE_SHELF, Recipe, move
 from headwater.report.data import ReportData, measured
 from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
 from headwater.task import Task, load_split
@@ -54,7 +54,7 @@ def report_data(story: Telling) -> ReportData:
         gallery=gallery(story),
         classes=story.task.name_of,
         notes=notes(story),
-        settings=yaml.safe_load(recipe.dump()),
+        settings=yaml.safe_load(move(recipe, Path(), relative_to=story.root).dump()),
         versions=versions(),
         command="headwater run recipe.yaml --out .",
         margin=recipe.margin,
