@@ -210,6 +210,7 @@ def test_every_verb_works_on_the_miniature(
     adapted = str(out / "adapted" / "models" / "zero_shot")
     small = ["-n", "20", "--epochs", "1", "--lr", "1e-3", "--batch-size", "20"]
     near = ["--vectors", str(out / "vectors"), "--out", str(out / "n")]
+    alike = ["--copy-threshold", "0.63"]  # digits resemble each other
     road = [
         ["pool", "describe", pool],
         ["pool", "embed", pool, *model, "--out", str(out / "vectors")],
@@ -228,7 +229,7 @@ def test_every_verb_works_on_the_miniature(
         ["retrieve", pool, *task, "--by", "random", "-n", "9", "--out", str(out / "r")],
         ["synthesize", *task, *paint, "-n", "4", "--out", str(out / "s")],
         ["import", str(images / "train"), *task, "--out", str(out / "i")],
-        ["curate", str(out / "n"), *task, *model, "--size", "32", "--out", str(out / "k")],
+        ["curate", str(out / "n"), *task, *model, "--size", "32", *alike, "--out", str(out / "k")],
         ["perturb", str(out / "k"), *task, *paint, "--gamma", "0.5", "--out", str(out / "p")],
         ["adapt", str(out / "k"), *task, *model, *small, "--out", str(out / "adapted")],
         ["evaluate", adapted, *task, "--split", "holes", "--out", str(out / "e")],
