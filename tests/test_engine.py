@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +54,39 @@ def test_an_error_in_a_worker_is_the_error_here() -> None:
 def test_a_killed_worker_is_one_clear_line() -> None:
     with pytest.raises(RunError, match="a worker process was killed"):
         run_shards(die_on_three, [1, 2, 3, 4], workers=2)
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    code = f"""if True:
+        from functools import partial
+        from pathlib import Path
+        from headwater.engine import run_shards
+        from tests.test_engine import note_and_wait
+        if __name__ == "__main__":
+            run_shards(partial(note_and_wait, Path({str(tmp_path)!r})), [1, 2], workers=2)
+    """
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    root = str(Path(__file__).parents[1])
+    parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": root})
+    notes = [tmp_path / "1.txt", tmp_path / "2.txt"]
+    assert wait_until(lambda: all(path.exists() and path.read_text() for path in notes), 60)
+    parent.kill()
+    parent.wait()
+    workers = [int(path.read_text()) for path in notes]
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 10)
+
+
+def wait_until(happened: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not happened():
+        time.sleep(0.02)
+    return happened()
+
+
+def note_and_wait(folder: Path, x: int) -> None:
+    note(folder, x)
+    time.sleep(120)
 
 
 def test_no_shards_is_no_work() -> None:
