@@ -245,8 +245,8 @@ def test_every_verb_works_on_the_miniature(
 
 MOMENTS = (
     "world/upstream/pool/00001.tar",
-    "vectors/metadata/metadata_0000.parquet",
     "curated/captions/started.json",
+    "vectors/metadata/metadata_0000.parquet",
     "sourced/synthetic/started.json",
     "trials/arm=captions",
     "trials/arm=mixed",
