@@ -51,16 +51,6 @@ DECISION_SCHEMA: dict[str, Any] = {
 FEATURES = {pl.String: "string", pl.Int64: "int64", pl.Float32: "float32", pl.Boolean: "bool"}
 
 
-def empty_pairs() -> pl.DataFrame:
-    """A table of no pairs, with every column in place.
-
-    Example:
-        >>> empty_pairs().columns[:3]
-        ['id', 'label', 'image']
-    """
-    return pl.DataFrame(schema=PAIR_SCHEMA)
-
-
 def to_pairs(table: pl.DataFrame) -> pl.DataFrame:
     """The table with every column of a set: missing ones null, extra (score) columns last.
 
