@@ -81,3 +81,13 @@ def plain(text: str) -> str:
     """
     spaced = " ".join(text.split())
     return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of a foreign error's text, or its name where it has none.
+
+    Example:
+        >>> first_line(ValueError("a shape mismatch\nwith a long story"))
+        'a shape mismatch'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
