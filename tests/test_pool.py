@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from headwater.errors import PoolError
 from headwater.pool import (
     describe,
     has_images,
+    iter_captions,
     open_pool,
     read_images,
     read_table,
@@ -66,6 +68,61 @@ def test_columns_are_known_by_their_aliases(tmp_path: Path, caption: str) -> Non
     make_webdataset(tmp_path / "pool", caption=caption)
     table = read_table(open_pool(tmp_path / "pool").shards[0])
     assert table["caption"].to_list() == ["picture 0", "picture 1", "picture 2"]
+
+
+CAPTIONS = ["a rose", None, "größe", "a\u0308", "ورد"]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 5, 100])
+def test_captions_come_in_batches_with_the_number_of_the_first_row(
+    tmp_path: Path, batch_rows: int
+) -> None:
+    pl.DataFrame({"TEXT": CAPTIONS}).write_parquet(tmp_path / "a.parquet", row_group_size=2)
+    batches = list(iter_captions(open_pool(tmp_path).shards[0], batch_rows=batch_rows))
+    assert [first for first, _ in batches] == list(range(0, 5, batch_rows))
+    assert [text for _, captions in batches for text in captions] == CAPTIONS
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Binary, pl.Enum(["a rose", "größe"])])
+def test_captions_may_be_stored_as_other_things_than_text(tmp_path: Path, dtype: Any) -> None:
+    captions = pl.Series("TEXT", ["a rose", None, "größe"])
+    pl.DataFrame(captions.cast(dtype)).write_parquet(tmp_path / "a.parquet")
+    shard = open_pool(tmp_path).shards[0]
+    ((_, streamed),) = iter_captions(shard)
+    assert streamed.equals(captions.alias("caption"))
+    assert read_table(shard)["caption"].equals(streamed)
+
+
+def test_a_caption_that_is_not_utf8_is_null_and_the_others_stay(tmp_path: Path) -> None:
+    pl.DataFrame({"TEXT": [b"a rose", b"\xff\xfe", "größe".encode()]}).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    ((_, captions),) = iter_captions(open_pool(tmp_path).shards[0])
+    assert captions.to_list() == ["a rose", None, "größe"]
+
+
+def test_wanted_rows_are_those_of_the_whole_table(tmp_path: Path) -> None:
+    n = 1000
+    pl.DataFrame(
+        {"key": range(n), "TEXT": [f"caption {i}" for i in range(n)], "punsafe": [0.25] * n}
+    ).write_parquet(tmp_path / "a.parquet", row_group_size=70)
+    shard = open_pool(tmp_path).shards[0]
+    some = read_table(shard, rows=np.array([999, 3, 70, 3]))
+    assert some["row"].to_list() == [3, 70, 999]
+    assert some["punsafe"].to_list() == [0.25] * 3
+    whole = read_table(shard)[[3, 70, 999]]
+    assert some.select("key", "caption", "url").equals(whole.select("key", "caption", "url"))
+    assert read_table(shard, rows=np.empty(0, np.int64)).columns == some.columns
+
+
+def test_a_key_twice_matters_only_where_it_is_read(tmp_path: Path) -> None:
+    pl.DataFrame({"key": ["a", "b", "a"], "TEXT": ["x", "y", "z"]}).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    shard = open_pool(tmp_path).shards[0]
+    assert read_table(shard, rows=np.array([0, 1]))["key"].to_list() == ["a", "b"]
+    with pytest.raises(PoolError, match="a key twice"):
+        read_table(shard, rows=np.array([0, 2]))
 
 
 def test_parquet_with_images_inside(tmp_path: Path) -> None:
