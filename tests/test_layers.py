@@ -80,6 +80,13 @@ def test_imports_go_down(path: Path) -> None:
             assert floor_of(other) > floor_of(room), f"{path.name} reaches across to {name}"
 
 
+def rooms_below(room: str) -> set[str]:
+    """What a module, or any module of a package, imports from other rooms."""
+    paths = [SOURCE / f"{room}.py", *(SOURCE / room).rglob("*.py")]
+    names = {name for path in paths if path.exists() for name in imports(path)}
+    return {room_of(name) for name in names} - {room}
+
+
 def test_the_ground_has_no_cycles() -> None:
     files = [(path.relative_to(SOURCE).parts[0].removesuffix(".py"), path) for path in modules()]
     below = {

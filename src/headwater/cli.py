@@ -127,16 +127,33 @@ def retrieve(
     pool: Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")],
     task: TaskName,
     out: Out,
-    by: Annotated[str, typer.Option(help="captions, neighbors or random.")] = "captions",
-    mode: Annotated[str, typer.Option(help="How captions match: phrase or substring.")] = "phrase",
-    k: Annotated[int, typer.Option(help="Neighbors per prompt.")] = 2000,
-    n: Annotated[int, typer.Option("-n", help="How many pairs random draws.")] = 10_000,
+    by: Annotated[str, typer.Option(help="captions, neighbors, both or random.")] = "captions",
+    mode: Annotated[
+        str, typer.Option(help="How captions match: phrase, all, substring or reference.")
+    ] = "phrase",
+    k: Annotated[int, typer.Option(help="Neighbors per prompt and kind of embedding.")] = 2000,
+    average: Annotated[
+        bool, typer.Option("--average", help="One query a class: the mean of its prompts.")
+    ] = False,
+    examples: Annotated[
+        str | None, typer.Option(help="Images as queries: one folder a class.")
+    ] = None,
+    duplicates: Annotated[
+        float | None, typer.Option(help="Cosine above which the worse of two neighbors is dropped.")
+    ] = None,
     vectors: Annotated[
         Path | None, typer.Option(help="The embedded pool, if it lies elsewhere.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Which of the pool's vectors: b32 or l14 of DataComp's.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model that embedded the pool.")] = None,
     pretrained: Pretrained = None,
     config: Config = None,
+    n: Annotated[int, typer.Option("-n", help="How many pairs random draws.")] = 10_000,
+    unsafe_above: Annotated[
+        float, typer.Option(help="The punsafe above which a pair is unsafe.")
+    ] = 0.5,
     pool_name: PoolName = "pool",
     seed: Seed = 0,
     workers: Workers = None,
@@ -147,12 +164,16 @@ def retrieve(
     Example: headwater retrieve pool --task roses.yaml --by captions --out sets/captions
     """
     from headwater.steps.retrieve import retrieve as step
+    from headwater.steps.settings import Retrieval
     from headwater.task import load_task
 
-    clip = _clip(model, pretrained, config) if model else None
+    how = _settings(
+        Retrieval, by=by, mode=mode, k=k, average=average, examples=examples, n=n,
+        duplicates=duplicates, features=features, unsafe_above=unsafe_above,
+    )  # fmt: skip
     counts = step(
-        pool, load_task(task), out, by=by, mode=mode, k=k, n=n, seed=seed, pool_name=pool_name,
-        clip=clip, vectors=vectors, workers=workers,
+        pool, load_task(task), out, how=how, seed=seed, pool_name=pool_name,
+        clip=_clip(model, pretrained, config) if model else None, vectors=vectors, workers=workers,
     )  # fmt: skip
     terminal.show(counts, as_json, terminal.pairs)
 

@@ -48,6 +48,9 @@ DECISION_SCHEMA: dict[str, Any] = {
     "score": pl.Float32,
 }
 
+WAITING = "needs_download"
+"""What a funnel calls kept pairs whose image nobody has fetched yet."""
+
 FEATURES = {pl.String: "string", pl.Int64: "int64", pl.Float32: "float32", pl.Boolean: "bool"}
 
 
@@ -122,13 +125,21 @@ def join_decisions(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
 # The funnel ----------------------------------------------------------------------------
 
 
-def funnel(labels: Sequence[str], steps: Sequence[str], decisions: pl.DataFrame) -> Json:
+def funnel(
+    labels: Sequence[str],
+    steps: Sequence[str],
+    decisions: pl.DataFrame,
+    *,
+    waiting: bool = False,
+) -> Json:
     """Pairs left per class after each step, counted from the decisions alone.
 
     Args:
         labels: the task's labels, in order; classes with nothing are shown with 0.
         steps: names of the steps in order; the first lets everything through.
-        decisions: every pair considered; a dropped one names the step that dropped it.
+        decisions: every pair considered; a dropped one names the step that dropped it, a kept one
+            the last step it passed.
+        waiting: whether kept pairs that have not passed the last step are counted as `WAITING`.
 
     Example:
         >>> rows = pl.DataFrame({"id": ["w:1", "w:2"], "label": ["rose", "rose"]})
@@ -137,17 +148,20 @@ def funnel(labels: Sequence[str], steps: Sequence[str], decisions: pl.DataFrame)
         >>> funnel(["rose"], ["found", "safe"], join_decisions([kept, dropped]))["classes"]
         {'rose': {'found': 2, 'safe': 1}}
     """
-    passed = (
-        pl.when("kept")
-        .then(len(steps))
-        .otherwise(pl.col("step").replace_strict(steps, range(len(steps)), return_dtype=pl.Int64))
-    )
-    counted = decisions.group_by("label", passed.alias("passed")).len()
+    place = pl.col("step").replace_strict(steps, range(len(steps)), return_dtype=pl.Int64)
+    counted = decisions.group_by("label", "kept", (place + pl.col("kept")).alias("passed")).len()
     by_class = {label: [0] * len(steps) for label in labels}
-    for label, gate, count in counted.iter_rows():
-        for index in range(gate):
-            by_class.setdefault(label, [0] * len(steps))[index] += count
+    waits = dict.fromkeys(labels, 0)
+    for label, kept, passed, count in counted.iter_rows():
+        row = by_class.setdefault(label, [0] * len(steps))
+        for index in range(passed):
+            row[index] += count
+        if kept and passed < len(steps):
+            waits[label] = waits.get(label, 0) + count
     classes = {label: dict(zip(steps, row, strict=True)) for label, row in by_class.items()}
+    if waiting:
+        for label, left in classes.items():
+            left[WAITING] = waits.get(label, 0)
     return {"steps": list(steps), "classes": classes}
 
 

@@ -18,7 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from headwater.errors import RecipeError
-from headwater.steps.settings import Adaptation, Curation, Perturbation, Synthesis
+from headwater.steps.settings import Adaptation, Curation, Perturbation, Retrieval, Synthesis
 from headwater.store import refuse_other
 from headwater.yamlfile import parse, read_mapping, read_text, validate
 
@@ -37,15 +37,6 @@ def _distinct(items: tuple[Item, ...]) -> tuple[Item, ...]:
 Distinct = Annotated[tuple[Item, ...], AfterValidator(_distinct)]
 
 
-class PoolPlace(BaseModel):
-    """Where the pool lies, and the namespace of its ids."""
-
-    model_config = SETTINGS
-
-    path: str
-    name: str = Field("pool", pattern=r"^[\w.-]+$")
-
-
 class ModelPlace(BaseModel):
     """An open_clip model: a folder, or a name with a pretrained tag or file."""
 
@@ -56,15 +47,14 @@ class ModelPlace(BaseModel):
     config: str | None = None
 
 
-class Retrieval(BaseModel):
-    """Pairs of the pool; see `headwater retrieve --help`."""
+class PoolPlace(BaseModel):
+    """Where the pool lies, and the namespace of its ids."""
 
     model_config = SETTINGS
 
-    by: Literal["captions", "neighbors", "random"]
-    mode: Literal["phrase", "substring"] = "phrase"
-    k: int = Field(2000, ge=1)
-    n: int = Field(10_000, ge=1)
+    path: str
+    name: str = Field("pool", pattern=r"^[\w.-]+$")
+    model: ModelPlace | None = Field(None, description="whose vectors it carries, or should")
 
 
 class Source(BaseModel):
@@ -96,12 +86,13 @@ class Source(BaseModel):
 
 
 class Arm(BaseModel):
-    """A training set: one source, or a mix of several by share."""
+    """A training set: one source, a mix of several by share, or the one that val prefers."""
 
     model_config = SETTINGS
 
     source: str | None = None
     mix: dict[str, float] = Field(default_factory=dict)
+    choose: Distinct[str] = Field((), description="sources of which val chooses one")
     objective: Literal["cross_entropy", "contrastive"] = "cross_entropy"
     reference: bool = Field(False, description="a line to compare with: trained at full size only")
 
@@ -112,10 +103,21 @@ class Arm(BaseModel):
         whole = sum(parts.values())
         return {name: share / whole for name, share in parts.items()}
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source the arm may draw on."""
+        return self.choose or tuple(self.shares)
+
+    def settled(self, source: str) -> Arm:
+        """The arm once one of its sources is chosen."""
+        return self.model_copy(update={"source": source, "choose": ()})
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if bool(self.source) == bool(self.mix):
-            raise ValueError("say either source or mix")
+        if sum(map(bool, (self.source, self.mix, self.choose))) != 1:
+            raise ValueError("say one of source, mix, choose")
+        if len(self.choose) == 1:
+            raise ValueError("choose among two sources or more")
         if not all(0 < share < float("inf") for share in self.mix.values()):
             raise ValueError("shares must be numbers above 0")
         return self
@@ -169,7 +171,7 @@ class Recipe(BaseModel):
             _known_name(name)
             if name == OFF_THE_SHELF:
                 raise ValueError(f"{OFF_THE_SHELF} is always there; call the arm something else")
-            for source_name in arm.shares:
+            for source_name in arm.sources:
                 if source_name not in self.sources:
                     raise ValueError(_unknown(source_name, "source", self.sources))
         for name in (self.primary.arm, self.primary.against):
@@ -205,6 +207,7 @@ class Recipe(BaseModel):
 PLACES = (
     ("task",), ("pool", "path"), ("generator",),
     ("learner", "model"), ("learner", "config"), ("learner", "pretrained"),
+    ("pool", "model", "model"), ("pool", "model", "config"), ("pool", "model", "pretrained"),
 )  # fmt: skip
 """Where a recipe may name a path; relative ones are taken from the recipe's folder."""
 
@@ -275,8 +278,9 @@ def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Reci
         if holder and holder.get(place[-1]):
             holder[place[-1]] = _moved(holder[place[-1]], base, relative_to)
     for source in value["sources"].values():
-        if source.get("import"):
-            source["import"] = _moved(source["import"], base, relative_to)
+        for holder, key in ((source, "import"), (source.get("retrieve") or {}, "examples")):
+            if holder.get(key):
+                holder[key] = _moved(holder[key], base, relative_to)
     return Recipe.model_validate(value)
 
 

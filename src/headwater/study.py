@@ -16,9 +16,17 @@ from pathlib import Path
 import polars as pl
 import yaml
 
+from headwater.choices import (
+    CHOOSING,
+    Choice,
+    adopt,
+    best_source,
+    read_choices,
+    write_choices,
+)
 from headwater.clip import Clip
 from headwater.engine import run_shards
-from headwater.errors import RunError, SetError
+from headwater.errors import RecipeError, RunError, SetError
 from headwater.findings import judge, tell_results
 from headwater.pairs import set_size
 from headwater.pool import open_pool
@@ -35,7 +43,7 @@ from headwater.steps.synthesize import synthesize
 from headwater.store import DONE, Json, write_json, write_table, write_text
 from headwater.summary import NOVELTY, Telling, costs, report_data, summarize
 from headwater.task import Task, load_task
-from headwater.trials import Heat, open_learner, reference_folder, run_heat, test_splits
+from headwater.trials import Heat, open_learner, reference_folder, rehearse, run_heat, test_splits
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,27 @@ class Study:
         assert self.recipe.pool is not None
         return self.recipe.pool
 
+    @cached_property
+    def retriever(self) -> Clip:
+        """The model of the pool's vectors: the one it names, or else the learner."""
+        return open_learner(self.pool.model) if self.pool.model else self.clip
+
+    def vectors(self) -> Path | None:
+        """The pool's vectors where it does not carry any: those made for this study.
+
+        Raises:
+            RecipeError: the pool carries vectors, but nobody says of which model.
+        """
+        if open_pool(self.pool.path).shards[0].image_vectors is None:
+            embed(self.pool.path, self.root / "vectors", clip=self.retriever)
+            return self.root / "vectors"
+        if self.pool.model is None:
+            raise RecipeError(
+                f"the pool {self.pool.name} carries vectors of a model not named",
+                expected="pool.model", seen="none", do="Say which model made them.",
+            )  # fmt: skip
+        return None
+
     def sourced(self, source: str) -> Path:
         """The set as it was made."""
         return self.root / "sourced" / source
@@ -71,31 +100,56 @@ class Study:
         perturbed = self.recipe.sources[source].perturb is not None
         return self.sourced(source) if perturbed else self.root / "curated" / source
 
+    @cached_property
+    def choices(self) -> dict[str, Choice]:
+        """Which source each choosing arm has settled on; those that have not are missing."""
+        return read_choices(self.root)
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """The recipe's arms that are ready to be trained: the source of each is settled."""
+        arms = self.recipe.arms.items()
+        settled = {n: a.settled(self.choices[n].source) for n, a in arms if n in self.choices}
+        return {name: settled.get(name, a) for name, a in arms if name in settled or not a.choose}
+
     def heats(self) -> Iterator[Heat]:
         """All trials of the recipe, grouped by arm, scale and seed; what is too large is left."""
-        for name, arm in self.recipe.arms.items():
+        for name, arm in self.arms.items():
             for n in self.scales(name):
                 for seed in self.recipe.seeds:
                     yield self.heat(name, arm, n, seed)
 
-    def heat(self, name: str, arm: Arm, n: int, seed: int) -> Heat:
-        """The trials of one arm at one scale with one seed."""
+    def heat(self, name: str, arm: Arm, n: int, seed: int, *, root: Path | None = None) -> Heat:
+        """The trials of one arm at one scale with one seed; `root` is where, if not here."""
         recipe = self.recipe
         sets = tuple((self.training_set(s), share) for s, share in arm.shares.items())
         return Heat(
-            self.root, name, n, seed, recipe.lr, sets, arm.objective, self.task, recipe.learner,
-            recipe.adapt, recipe.metrics, recipe.keep_models,
+            root or self.root, name, n, seed, recipe.lr, sets, arm.objective, self.task,
+            recipe.learner, recipe.adapt, recipe.metrics, recipe.keep_models,
         )  # fmt: skip
 
     def sourced_fully(self, arm: str) -> bool:
         """Whether the sets of an arm are finished."""
-        shares = self.recipe.arms[arm].shares
-        return all((self.training_set(source) / DONE).exists() for source in shares)
+        sources = self.recipe.arms[arm].sources
+        return all((self.training_set(source) / DONE).exists() for source in sources)
 
     def available(self, arm: str) -> int:
         """The most pairs an arm can be trained on."""
-        shares = self.recipe.arms[arm].shares
-        return min(int(set_size(self.training_set(s)) / share) for s, share in shares.items())
+        shares = self.arms[arm].shares.items()
+        return min(int(set_size(self.training_set(s)) / share) for s, share in shares)
+
+    def candidates(self, name: str) -> dict[str, list[Heat]]:
+        """What an arm is chosen from: the heats of each source, at the largest common scale."""
+        arm = self.recipe.arms[name]
+        most = min(set_size(self.training_set(source)) for source in arm.choose)
+        n = max((n for n in self.recipe.scales if n <= most), default=most)
+        return {
+            source: [
+                self.heat(name, arm.settled(source), n, seed, root=self.root / CHOOSING / source)
+                for seed in self.recipe.seeds
+            ]
+            for source in arm.choose
+        }
 
     def scales(self, arm: str) -> list[int]:
         """The scales an arm has enough pairs for; a reference arm is trained on all it has."""
@@ -135,10 +189,11 @@ class Study:
     def telling(self) -> Telling:
         """Results and verdict of the finished trials, with what they came from."""
         sets = {name: self.training_set(name) for name in self.recipe.sources}
-        available = {arm: self.available(arm) for arm in self.recipe.arms}
+        available = {arm: self.available(arm) for arm in self.arms}
         return Telling(
-            self.root, self.recipe, self.task, sets, available, self.results(), self.compare()
-        )
+            self.root, self.recipe, self.task, sets, available, self.choices, self.results(),
+            self.compare(),
+        )  # fmt: skip
 
     def finished(self) -> list[Heat]:
         """The heats that are trained and tested."""
@@ -152,8 +207,8 @@ class Study:
             for done in [(self.training_set(name) / DONE).exists()]
         ]
         for name, arm in self.recipe.arms.items():
-            scales = self.scales(name) if self.sourced_fully(name) else list(self.recipe.scales)
-            for n in scales:
+            ready = name in self.arms and self.sourced_fully(name)
+            for n in self.scales(name) if ready else self.recipe.scales:
                 heats = [self.heat(name, arm, n, seed) for seed in self.recipe.seeds]
                 trials = [heat.folder(lr) / DONE for heat in heats for lr in heat.lrs]
                 done = sum(trial.exists() for trial in trials)
@@ -191,8 +246,9 @@ def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study
     for name in source_order(recipe):
         make_source(study, name)
     examine_off_the_shelf(study)
+    errors = choose_sources(study)
     heats = list(study.heats())
-    errors = run_heats(heats, workers=workers)
+    errors += run_heats(heats, workers=workers)
     study.finish()
     if errors:
         raise RunError(
@@ -200,6 +256,24 @@ def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study
             do="Mend it and run the same command again; the others are done.",
         )
     return study
+
+
+def choose_sources(study: Study) -> list[str]:
+    """Settle every choosing arm that is not settled yet; what went wrong."""
+    candidates = {
+        name: study.candidates(name)
+        for name, arm in study.recipe.arms.items()
+        if arm.choose and name not in study.choices
+    }
+    heats = [h for by_source in candidates.values() for own in by_source.values() for h in own]
+    told = run_shards(rehearse, heats, workers=study.workers, label="choosing sources")
+    if candidates and not any(told):
+        for name, by_source in candidates.items():
+            study.choices[name] = best_source(by_source, study.recipe.primary.metric)
+        write_choices(study.root, study.choices)
+    for name, choice in study.choices.items():
+        adopt(study.root, name, choice)
+    return [error for error in told if error]
 
 
 def run_heats(heats: list[Heat], *, workers: int | None) -> list[str]:
@@ -247,14 +321,11 @@ def make_source(study: Study, name: str) -> None:
 def _retrieve(study: Study, name: str, source: Source) -> None:
     assert source.retrieve is not None
     how, pool = source.retrieve, study.pool
-    vectors = None
-    if how.by == "neighbors" and open_pool(pool.path).shards[0].image_vectors is None:
-        vectors = study.root / "vectors"
-        embed(pool.path, vectors, clip=study.clip)
+    asks_a_model = how.by in ("neighbors", "both")
     retrieve(
-        pool.path, study.task, study.sourced(name), by=how.by, mode=how.mode, k=how.k, n=how.n,
-        seed=study.recipe.seed, pool_name=pool.name, clip=study.clip, vectors=vectors,
-        workers=study.workers,
+        pool.path, study.task, study.sourced(name), how=how, seed=study.recipe.seed,
+        pool_name=pool.name, clip=study.retriever if asks_a_model else None,
+        vectors=study.vectors() if asks_a_model else None, workers=study.workers,
     )  # fmt: skip
 
 

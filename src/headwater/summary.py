@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import yaml
 
+from headwater.choices import Choice
 from headwater.compare import verdict_sentence
 from headwater.decode import encode_png
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
@@ -35,6 +36,7 @@ class Telling:
     task: Task
     sets: Mapping[str, Path]  # source -> the set that is trained on
     available: Mapping[str, int]  # arm -> pairs it could be trained on
+    choices: Mapping[str, Choice]  # arm -> what it was trained on, where that was chosen
     results: pl.DataFrame
     verdict: Sequence[Json]
 
@@ -115,11 +117,12 @@ def notes(story: Telling) -> list[str]:
     recipe, images = story.recipe, story.task.images
     said = [
         f"{arm} has {story.available[arm]:,} images, so it is not trained at {n:,}."
-        for arm in recipe.arms
+        for arm in story.available
         if not recipe.arms[arm].reference
         for n in recipe.scales
         if n > story.available[arm]
     ]
+    said += [f"{arm} is {choice.sentence}." for arm, choice in story.choices.items()]
     if "val" not in images:
         said.append("No val split: every trial is its last epoch, at the recipe's first rate.")
     if "train" not in images and "linear_probe" in recipe.metrics:

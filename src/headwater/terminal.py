@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headwater.errors import plain
+from headwater.pairs import WAITING
 
 Row = Mapping[str, Any]
 
@@ -25,7 +26,9 @@ def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
 
 def pairs(counts: Mapping[str, int]) -> None:
     """Pairs left after each gate, on one line."""
-    print(" -> ".join(f"{count:,} {gate}" for gate, count in counts.items()))
+    gates = [f"{count:,} {gate}" for gate, count in counts.items() if gate != WAITING]
+    waiting = counts.get(WAITING, 0)
+    print(" -> ".join(gates) + (f"; {waiting:,} need download" if waiting else ""))
 
 
 def facts(values: Row) -> None:

@@ -9,6 +9,7 @@ A heat is what one worker does: the trials of one (arm, n, seed), which differ i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -74,16 +75,26 @@ def trial_folder(root: Path, arm: str, n: int, seed: int, lr: float) -> Path:
 
 def run_heat(heat: Heat) -> str | None:
     """Train at every rate, choose per metric on val, test the chosen once; the error, if any."""
+    return rehearse(heat) or _error_of(heat, test_chosen)
+
+
+def rehearse(heat: Heat) -> str | None:
+    """Train at every rate and test nothing; the error, if any."""
     torch.set_num_threads(heat.how.threads)
-    try:
-        for lr in heat.lrs:
-            train(heat, lr)
-        for metric in heat.measured:
-            test(heat, metric, choose(heat, metric))
-        prune(heat)
-    except HeadwaterError as error:
-        return f"{heat.arm}, n={heat.n}, seed={heat.seed}: {error}"
-    return None
+    return _error_of(heat, train_all)
+
+
+def train_all(heat: Heat) -> None:
+    """Run the trials of every rate."""
+    for lr in heat.lrs:
+        train(heat, lr)
+
+
+def test_chosen(heat: Heat) -> None:
+    """Test the chosen trial of each metric, and keep the models that are to be kept."""
+    for metric in heat.measured:
+        test(heat, metric, choose(heat, metric))
+    prune(heat)
 
 
 def train(heat: Heat, lr: float) -> None:
@@ -160,3 +171,11 @@ def reference_folder(root: Path) -> Path:
 def open_learner(place: ModelPlace) -> Clip:
     """The learner, opened once a process."""
     return load_clip(place.model, pretrained=place.pretrained, config=place.config)
+
+
+def _error_of(heat: Heat, work: Callable[[Heat], None]) -> str | None:
+    try:
+        work(heat)
+    except HeadwaterError as error:
+        return f"{heat.arm}, n={heat.n}, seed={heat.seed}: {error}"
+    return None

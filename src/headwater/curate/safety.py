@@ -17,12 +17,12 @@ CUT = 0.5
 """A probability above this is unsafe: LAION's own rule for `punsafe`."""
 
 
-def unsafe_rows(tags: pl.Series) -> pl.Series:
+def unsafe_rows(tags: pl.Series, *, above: float = CUT) -> pl.Series:
     """Which rows are tagged unsafe: bool, no nulls.
 
-    Strings are unsafe if in `UNSAFE`, or if they spell a number above `CUT`; booleans if true;
-    numbers, taken as the probability of being unsafe, if above `CUT`. A missing tag (null, NaN) is
-    not unsafe: nobody looked.
+    Strings are unsafe if in `UNSAFE`, or if they spell a number above `above`; booleans if true;
+    numbers, taken as the probability of being unsafe, if above `above`. A missing tag (null, NaN)
+    is not unsafe: nobody looked.
 
     Raises:
         InputError: the column holds none of these.
@@ -30,21 +30,23 @@ def unsafe_rows(tags: pl.Series) -> pl.Series:
     Example:
         >>> unsafe_rows(pl.Series(["UNLIKELY", "UNSURE", "nsfw", None])).to_list()
         [False, False, True, False]
-        >>> unsafe_rows(pl.Series([0.02, 0.97])).to_list()
-        [False, True]
+        >>> unsafe_rows(pl.Series([0.02, 0.3, 0.97]), above=0.2).to_list()
+        [False, True, True]
     """
-    return _judge(tags).fill_null(value=False).rename(tags.name)
+    return _judge(tags, above).fill_null(value=False).rename(tags.name)
 
 
-def _judge(tags: pl.Series) -> pl.Series:
+def _judge(tags: pl.Series, above: float) -> pl.Series:
     if tags.dtype in (pl.String, pl.Categorical, pl.Enum):
         words = tags.cast(pl.String).str.strip_chars()
         numbers = words.cast(pl.Float64, strict=False)
-        return words.str.to_uppercase().is_in(UNSAFE) | _above(numbers).fill_null(value=False)
+        return words.str.to_uppercase().is_in(UNSAFE) | _exceeds(numbers, above).fill_null(
+            value=False
+        )
     if tags.dtype == pl.Boolean:
         return tags
     if tags.dtype.is_numeric():
-        return _above(tags.cast(pl.Float64))
+        return _exceeds(tags.cast(pl.Float64), above)
     if tags.dtype == pl.Null:
         return pl.Series([False] * len(tags), dtype=pl.Boolean)
     raise InputError(
@@ -53,5 +55,5 @@ def _judge(tags: pl.Series) -> pl.Series:
     )  # fmt: skip
 
 
-def _above(numbers: pl.Series) -> pl.Series:
-    return (numbers > CUT) & numbers.is_not_nan()
+def _exceeds(numbers: pl.Series, limit: float) -> pl.Series:
+    return (numbers > limit) & numbers.is_not_nan()

@@ -24,6 +24,7 @@ from headwater.decode import decode_rgb, encode_jpeg
 from headwater.descriptor import describe
 from headwater.errors import SetError
 from headwater.pairs import (
+    WAITING,
     decide,
     image_column,
     join_decisions,
@@ -67,6 +68,7 @@ def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | N
             f"{source} is curated already", expected="a set as it was sourced",
             seen=", ".join(earlier_gates), do="Curate the set it was made from.",
         )  # fmt: skip
+    refuse_waiting(source)
     inputs = {
         "set": read_step(source)["digest"],
         "task": task.digest,
@@ -91,6 +93,18 @@ def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | N
         title = f"{task.name}: curated"
         finish_set(this, labels=labels, gates=gates, title=title, story=_story(how, splits))
         return this.counts
+
+
+def refuse_waiting(source: Path) -> None:
+    """Raise `SetError` if pairs of a set are URLs only, since a curated set is one with images."""
+    rows = read_funnel(source)["classes"].values()
+    waiting = sum(row.get(WAITING, 0) for row in rows)
+    if waiting:
+        raise SetError(
+            f"{source} has pairs that are URLs only", expected="an image in every pair",
+            seen=f"{waiting:,} pairs without",
+            do="Download them, with img2dataset for one, and retrieve from the result.",
+        )  # fmt: skip
 
 
 def known_splits(task: Task, against: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from headwater.decode import decode_rgb
 from headwater.engine import run_shards
 from headwater.errors import DecodeError
 from headwater.pairs import (
+    WAITING,
     decide,
     funnel,
     join_decisions,
@@ -63,14 +64,30 @@ def make_parts(
 
 
 def finish_set(
-    this: Step, *, labels: Sequence[str], gates: Sequence[str], title: str, story: str
+    this: Step,
+    *,
+    labels: Sequence[str],
+    gates: Sequence[str],
+    title: str,
+    story: str,
+    waiting: bool = False,
 ) -> None:
-    """Write decisions, funnel and card of a set whose parts are all there."""
+    """Write decisions, funnel and card of a set whose parts are all there.
+
+    Args:
+        this: the step that fills the set.
+        labels: the classes, in order.
+        gates: what a pair passes, in order.
+        title: of the card.
+        story: what was done, in a sentence.
+        waiting: whether pairs may be kept that wait before a gate to be downloaded.
+    """
     parts = sorted((this.folder / WORK).glob("decisions-*.parquet"))
     decisions = join_decisions(pl.read_parquet(path) for path in parts)
-    counts = funnel(labels, gates, decisions)
+    counts = funnel(labels, gates, decisions, waiting=waiting)
     write_summary(this.folder, decisions=decisions, counts=counts, title=title, story=story)
-    this.counts = {gate: total(counts, gate) for gate in gates}
+    told = [*gates, WAITING] if waiting else gates
+    this.counts = {name: total(counts, name) for name in told}
 
 
 def sift(pairs: pl.DataFrame, reasons: Sequence[str | None], *, gate: str) -> Part:

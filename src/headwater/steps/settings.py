@@ -12,6 +12,37 @@ from pydantic import BaseModel, ConfigDict, Field
 SETTINGS = ConfigDict(extra="forbid", frozen=True)
 
 
+class Retrieval(BaseModel):
+    """How pairs of the pool are found; each way reads only its own settings."""
+
+    model_config = SETTINGS
+
+    by: Literal["captions", "neighbors", "both", "random"]
+    mode: Literal["phrase", "all", "substring", "reference"] = Field(
+        "phrase", description="captions: how a query matches"
+    )
+    k: int = Field(2000, ge=1, description="neighbors: pairs per prompt and kind of embedding")
+    average: bool = Field(False, description="neighbors: one query a class, its prompts' mean")
+    examples: str | None = Field(None, description="neighbors: images of the classes as queries")
+    duplicates: float | None = Field(
+        None, ge=-1, le=1, description="neighbors: cosine above which the worse of two is dropped"
+    )
+    features: str | None = Field(None, description="neighbors: which of the pool's vectors")
+    n: int = Field(10_000, ge=1, description="random: pairs drawn")
+    unsafe_above: float = Field(0.5, ge=0, le=1, description="punsafe above which a pair is unsafe")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What decides the result of this way."""
+        own = {
+            "captions": ("mode",),
+            "neighbors": ("k", "average", "duplicates", "features"),
+            "both": ("mode", "k", "average", "duplicates", "features"),
+            "random": ("n",),
+        }
+        return {name: getattr(self, name) for name in ("by", *own[self.by], "unsafe_above")}
+
+
 class Curation(BaseModel):
     """How a set is curated."""
 
