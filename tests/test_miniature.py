@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +186,34 @@ def test_what_is_settled_stays(finished: Path, capsys: pytest.CaptureFixture[str
     assert run([*command, "--set", "margin=0.2"]) == 2
     assert "margin 0.2, saw 0.01" in capsys.readouterr().err
     assert (finished / "recipe.yaml").read_bytes() == before
+
+
+CHOOSING = (
+    "arms={captions: {source: captions}, neighbors: {source: neighbors}, "
+    "synthetic: {source: synthetic}, retrieved: {choose: [captions, neighbors]}}"
+)
+
+
+def test_val_chooses_between_two_ways_to_retrieve(finished: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, copy_function=os.link)
+    command = ["run", str(study / "recipe.yaml"), "--out", str(study), "--set", CHOOSING]
+    command += ["--set", "scales=[40]", "--set", "seeds=[0]", "--workers", "1"]
+    assert run(command) == 0
+    choice = read_json(study / "choices.json")["choices"]["retrieved"]
+    table = pl.read_parquet(study / "results.parquet").filter(pl.col("metric") == "zero_shot")
+    values = {
+        (arm, split): value
+        for arm, split, value in table.filter("chosen").select("arm", "split", "value").iter_rows()
+    }
+    assert choice["val"] == {way: values[way, "val"] for way in ("captions", "neighbors")}
+    assert choice["val"][choice["source"]] == max(choice["val"].values())
+    # The same source, scale and seed give the same model, whatever the arm is called.
+    assert values["retrieved", "test"] == values[choice["source"], "test"]
+    assert not list((study / "choosing").rglob("predictions.parquet"))
+    before = {path: path.stat().st_mtime_ns for path in contents(study / "trials")}
+    assert run(command) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in contents(study / "trials")}
 
 
 def test_a_curated_set_is_not_curated_again(
