@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.engine import run_shards
+from headwater.engine.crew import Outcome, outcomes
+from headwater.engine.local import Processes
 from headwater.errors import InputError, RunError, SetError
 
 
@@ -24,10 +31,60 @@ def fail_on_three(x: int) -> int:
     return x
 
 
-def die_on_three(x: int) -> int:
+def begin(folder: Path, x: int) -> int:
+    """Leave a mark for every try; how many there were before."""
+    before = len(list(folder.glob(f"{x}-*")))
+    (folder / f"{x}-{before}").touch()
+    return before
+
+
+def tries(folder: Path) -> dict[int, int]:
+    return Counter(int(path.name.split("-")[0]) for path in folder.glob("*-*"))
+
+
+def killed_at_first(folder: Path, x: int) -> int:
+    if begin(folder, x) == 0 and x == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * x
+
+
+def always_killed(folder: Path, x: int) -> None:
+    begin(folder, x)
     if x == 3:
-        os._exit(9)
-    return x
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def never_answers(folder: Path, x: int) -> None:
+    begin(folder, x)
+    os._exit(9)
+
+
+def fail_backwards(folder: Path, x: int) -> None:
+    """Both of the first two fail, the second first."""
+    begin(folder, x)
+    if x == 1:
+        wait_until((folder / "2-0").exists, 60)
+        time.sleep(0.3)
+    raise SetError("failed", seen=str(x))
+
+
+class Stubborn(Exception):  # noqa: N818
+    """Can be pickled, but not unpickled."""
+
+    def __init__(self, one: str, *, two: int) -> None:
+        super().__init__(one)
+
+
+def raise_stubborn(_: int) -> None:
+    raise Stubborn("no such luck", two=2)
+
+
+def give_function(_: int) -> object:
+    return lambda: None
+
+
+def own_pid(_: object) -> int:
+    return os.getpid()
 
 
 def note(folder: Path, x: int) -> int:
@@ -51,30 +108,153 @@ def test_an_error_in_a_worker_is_the_error_here() -> None:
         run_shards(fail_on_three, [1, 2, 3, 4], workers=2)
 
 
-def test_a_killed_worker_is_one_clear_line() -> None:
-    with pytest.raises(RunError, match="a worker process was killed"):
-        run_shards(die_on_three, [1, 2, 3, 4], workers=2)
+def test_a_killed_worker_costs_one_shard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    work = partial(killed_at_first, tmp_path)
+    assert run_shards(work, [1, 2, 3, 4], workers=2) == [10, 20, 30, 40]
+    assert tries(tmp_path) == {1: 1, 2: 1, 3: 2, 4: 1}
+    err = capfd.readouterr().err
+    assert err.startswith("shard 3 lost its worker (SIGKILL, most often too little memory)")
+
+
+def test_a_shard_that_kills_twice_is_named_and_the_others_are_done(tmp_path: Path) -> None:
+    line = "shard 3 of 5 killed its worker twice: saw SIGKILL.* what is finished is kept"
+    with pytest.raises(RunError, match=line):
+        run_shards(partial(always_killed, tmp_path), [1, 2, 3, 4, 5], workers=2)
+    assert tries(tmp_path) == {1: 1, 2: 1, 3: 2, 4: 1, 5: 1}
+
+
+def test_where_every_worker_is_killed_it_is_known_soon(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="shard 1 of 40 killed its worker twice: saw exit code 9"):
+        run_shards(partial(never_answers, tmp_path), list(range(40)), workers=2)
+    assert sum(tries(tmp_path).values()) <= 6
+
+
+def test_a_worker_killed_while_idle_is_replaced() -> None:
+    with Processes(own_pid, 1) as crew:
+        crew.start(0, None)
+        ((number, outcome),) = crew.wait()
+        os.kill(outcome.value, signal.SIGKILL)
+        crew.start(1, None)
+        ((number, outcome),) = crew.wait()
+        assert (number, outcome.killed.split(",")[0]) == (1, "SIGKILL")
+        crew.start(1, None)
+        assert crew.wait()[0][1].value > 0
+
+
+def test_the_first_error_in_order_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(SetError, match="saw 1"):
+        run_shards(partial(fail_backwards, tmp_path), [1, 2, 3, 4, 5, 6], workers=2)
+    assert tries(tmp_path) == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_carried_home_is_an_error_too(workers: int) -> None:
+    with pytest.raises((Stubborn, RunError), match="no such luck"):
+        run_shards(raise_stubborn, [1, 2], workers=workers)
+
+
+def test_a_result_that_cannot_be_pickled_is_an_error() -> None:
+    with pytest.raises(Exception, match="pickle"):
+        run_shards(give_function, [1, 2], workers=2)
+
+
+class ToyCrew:
+    """Works in this process; `deaths` says how often each shard kills its worker first."""
+
+    def __init__(self, size: int, deaths: dict[int, int], seed: int) -> None:
+        self.size = size
+        self.deaths = deaths
+        self.rng = random.Random(seed)
+        self.flying: list[int] = []
+        self.begun: list[int] = []
+
+    def start(self, number: int, shard: object) -> None:
+        assert len(self.flying) < self.size
+        self.flying.append(number)
+        self.begun.append(number)
+
+    def wait(self) -> list[tuple[int, Outcome]]:
+        number = self.flying.pop(self.rng.randrange(len(self.flying)))
+        if self.begun.count(number) <= self.deaths.get(number, 0):
+            return [(number, Outcome(killed="a toy"))]
+        return [(number, Outcome(value=number))]
+
+
+@given(
+    size=st.integers(1, 5),
+    shards=st.integers(0, 12),
+    deaths=st.dictionaries(st.integers(0, 11), st.integers(0, 3)),
+    seed=st.integers(0, 99),
+)
+def test_each_shard_has_two_lives(
+    size: int, shards: int, deaths: dict[int, int], seed: int
+) -> None:
+    crew = ToyCrew(size, deaths, seed)
+    told = dict(outcomes(crew, [None] * shards))
+    doomed = {n for n in range(shards) if deaths.get(n, 0) >= 2}
+    failed = {n for n, outcome in told.items() if outcome.error}
+    assert failed <= doomed
+    assert bool(failed) == bool(doomed)
+    if doomed:
+        assert min(failed) == min(doomed)
+    else:
+        assert set(told) == set(range(shards))
+    for n in range(shards):
+        assert crew.begun.count(n) <= min(deaths.get(n, 0), 1) + 1
+
+
+def test_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
+    parent = start_script(tmp_path, workers=2)
+    workers_ids = running(tmp_path, 2)
+    os.killpg(parent.pid, signal.SIGINT)
+    _, err = parent.communicate(timeout=30)
+    assert parent.returncode != 0
+    assert err.count("Traceback") == 1
+    assert err.strip().endswith("KeyboardInterrupt")
+    assert wait_until(lambda: not any(alive(pid) for pid in workers_ids), 10)
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    code = f"""if True:
+    parent = start_script(tmp_path, workers=2)
+    workers_ids = running(tmp_path, 2)
+    parent.kill()
+    parent.communicate()
+    assert wait_until(lambda: not any(alive(pid) for pid in workers_ids), 10)
+
+
+def start_script(folder: Path, *, workers: int) -> subprocess.Popen[str]:
+    """A script in a session of its own whose workers never come to an end."""
+    script = folder / "script.py"
+    script.write_text(
+        f"""if True:
         from functools import partial
         from pathlib import Path
-        from headwater.engine import run_shards
+        from headwater.engine import local, run_shards
         from tests.test_engine import note_and_wait
+        local.PRELOAD = []
         if __name__ == "__main__":
-            run_shards(partial(note_and_wait, Path({str(tmp_path)!r})), [1, 2], workers=2)
+            work = partial(note_and_wait, Path({str(folder)!r}))
+            run_shards(work, list(range({workers})), workers={workers})
     """
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    root = str(Path(__file__).parents[1])
-    parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": root})
-    notes = [tmp_path / "1.txt", tmp_path / "2.txt"]
+    )
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def running(folder: Path, workers: int) -> list[int]:
+    """The ids of the script's workers, once all of them are at work."""
+    notes = [folder / f"{number}.txt" for number in range(workers)]
     assert wait_until(lambda: all(path.exists() and path.read_text() for path in notes), 60)
-    parent.kill()
-    parent.wait()
-    workers = [int(path.read_text()) for path in notes]
-    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 10)
+    return [int(path.read_text()) for path in notes]
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def wait_until(happened: Callable[[], bool], seconds: float) -> bool:
@@ -94,5 +274,11 @@ def test_no_shards_is_no_work() -> None:
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(InputError, match="expected local, saw abacus"):
+    with pytest.raises(InputError, match="expected local or ray, saw abacus"):
         run_shards(square, [1], engine="abacus")
+
+
+def test_ray_that_is_not_installed_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"Install it: pip install 'headwater\[ray\]'"):
+        run_shards(square, [1], engine="ray")

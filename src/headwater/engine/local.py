@@ -1,0 +1,153 @@
+"""A crew of processes on this machine; a killed one costs its shard, and is replaced."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from threading import Thread
+from typing import Any
+
+from headwater.engine.crew import Outcome, answer
+from headwater.progress import be_quiet
+
+PRELOAD = ["torch", "open_clip"]  # slow to import, harmless where missing
+GRACE = 5.0  # seconds for a worker to end by itself
+
+
+def worker_count(workers: int | None) -> int:
+    """The number of processes meant by `workers`; None is one per core this process may use.
+
+    Example:
+        >>> worker_count(3)
+        3
+    """
+    if workers is not None:
+        return max(workers, 1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Processes:
+    """Up to `size` processes, started when first needed; on leaving, none is left."""
+
+    def __init__(self, work: Callable[[Any], Any], size: int) -> None:
+        self.size = size
+        self._work = pickle.dumps(work)
+        self._context = _context()
+        self._idle: list[_Worker] = []
+        self._busy: dict[int, _Worker] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Busy ones are left only when this run is interrupted: what they write is whole or not
+        # there at all, so they need not be waited for.
+        for worker in self._busy.values():
+            worker.kill()
+        for worker in self._idle:
+            worker.dismiss()
+
+    def start(self, number: int, shard: object) -> None:
+        """Give a shard to an idle worker, or to a new one."""
+        data = pickle.dumps(shard)
+        worker = self._idle.pop() if self._idle else _Worker(self._context, self._work)
+        self._busy[number] = worker
+        worker.give(data)
+
+    def wait(self) -> list[tuple[int, Outcome]]:
+        """The outcomes of the shards that ended; waits for at least one."""
+        ready = set(wait([sign for worker in self._busy.values() for sign in worker.signs]))
+        ended = [number for number, worker in self._busy.items() if ready & set(worker.signs)]
+        return [(number, self._take(number)) for number in ended]
+
+    def _take(self, number: int) -> Outcome:
+        worker = self._busy[number]
+        outcome = worker.take()
+        if outcome is None:
+            outcome = Outcome(killed=worker.dismiss())
+        else:
+            self._idle.append(worker)
+        del self._busy[number]
+        return outcome
+
+
+class _Worker:
+    """One process, and this end of the pipe to it."""
+
+    def __init__(self, context: Any, work: bytes) -> None:
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, work))
+        self._process.start()
+        theirs.close()
+        # Either is ready when the worker has answered or has ended.
+        self.signs = (self._pipe, self._process.sentinel)
+
+    def give(self, shard: bytes) -> None:
+        with suppress(OSError):  # killed while idle: `take` will tell
+            self._pipe.send_bytes(shard)
+
+    def take(self) -> Outcome | None:
+        """Its answer, or None if it ended without one."""
+        try:
+            return pickle.loads(self._pipe.recv_bytes()) if self._pipe.poll() else None
+        except (EOFError, OSError):
+            return None
+
+    def dismiss(self) -> str:
+        """Let it end, if it has not; how it ended."""
+        self._pipe.close()
+        self._process.join(GRACE)
+        self._process.kill()
+        self._process.join()
+        return _how(self._process.exitcode)
+
+    def kill(self) -> None:
+        """End it in the middle of a shard."""
+        self._process.kill()
+        self.dismiss()
+
+
+def _how(code: int) -> str:
+    """How a process ended, in a few words.
+
+    Example:
+        >>> _how(-9)
+        'SIGKILL, most often too little memory'
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"{name}, most often too little memory" if name == "SIGKILL" else name
+
+
+def _context() -> Any:
+    # A fork server imports the heavy libraries once, before any thread exists, and every
+    # worker is a fork of it: cheaper than spawning, safer than forking a process with threads.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if hasattr(context, "set_forkserver_preload"):
+        context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def _serve(pipe: Connection, work: bytes) -> None:
+    # Ctrl-C reaches every process of a terminal; the parent alone decides what follows.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_quiet()
+    Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):  # the parent has no more shards, or is gone
+        while True:
+            pipe.send_bytes(answer(work, pipe.recv_bytes()))
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would go on writing where the next run already writes.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
