@@ -1,0 +1,274 @@
+"""What a chart means: a row a class, pairs of classes that share captions, findings in sentences.
+
+`doctor.py` makes the chart. All here are plain dicts, lists, texts and numbers, for JSON, terminal
+and page alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from headwater.retrieve.chart import CROWD, Chart
+from headwater.retrieve.doctor import Doctor
+from headwater.retrieve.relations import NESTED, SAME
+from headwater.retrieve.tokens import fold_case
+
+FEW = 10  # curation keeps three in ten: of fewer captions hardly an image would stay
+TOLD = 10  # findings of a kind told one by one; the rest are in the tables
+WORDS_TOLD = 5
+SHARE_TOLD = 0.1  # of the smaller class; less than that is chance company
+
+Json = dict[str, Any]
+
+
+def diagnose(doctor: Doctor, chart: Chart, *, names: Mapping[str, str], has_vectors: bool) -> Json:
+    """What was found, for each class and each pair, and what to think of it.
+
+    Args:
+        doctor: who made the chart.
+        chart: of the whole pool.
+        names: the display name of each label.
+        has_vectors: whether the pool can be searched by neighbors.
+
+    Returns:
+        captions, missing, crowds; classes: one dict each, in the order of the queries; shared:
+        pairs of classes, the most shared captions first; findings: {kind, labels, text}, the most
+        important first.
+
+    Example:
+        >>> import polars as pl
+        >>> from headwater.retrieve.doctor import Block
+        >>> doctor = Doctor({"fig": "fig"})
+        >>> chart = doctor.examine([Block("0", 0, pl.Series(["figure 1", "figs"]))])
+        >>> told = diagnose(doctor, chart, names={"fig": "fig"}, has_vectors=False)
+        >>> told["findings"][0]["text"]
+        '1 of 1 classes has no caption: fig.'
+    """
+    classes = _classes(doctor, chart, names)
+    shared = _shared(doctor, chart)
+    told = {
+        "mode": doctor.mode,
+        "seed": doctor.seed,
+        "captions": chart.captions,
+        "missing": chart.missing,
+        "crowds": chart.crowds,
+        "vectors": has_vectors,
+        "classes": classes,
+        "shared": shared,
+    }
+    return {**told, "findings": list(_findings(told, doctor, names))}
+
+
+def _classes(doctor: Doctor, chart: Chart, names: Mapping[str, str]) -> list[Json]:
+    found, alone, rejected, synonymous, all_words = (
+        dict(table.iter_rows())
+        for table in (
+            chart.found, chart.alone, chart.rejected, chart.synonymous, chart.all_words,
+        )
+    )  # fmt: skip
+    by_query, by_synonym = _ranked(chart.queries), _ranked(chart.synonyms)
+    words, samples = _grouped(chart.inside), _grouped(chart.samples.drop("hash"))
+    return [
+        {
+            "label": label,
+            "name": names[label],
+            "captions": found.get(i, 0),
+            "alone": alone.get(i, 0),
+            "queries": _counted("query", map(str, doctor.queries[i]), by_query.get(i, {})),
+            "rejected": rejected.get(i, 0),
+            "inside": words.get(i, [])[:WORDS_TOLD],
+            "with_synonyms": synonymous.get(i, 0),
+            "synonyms": _counted("synonym", doctor.synonyms[i], by_synonym.get(i, {})),
+            "with_all": all_words.get(i, 0),
+            "samples": samples.get(i, []),
+        }
+        for i, label in enumerate(doctor.labels)
+    ]
+
+
+def _ranked(table: pl.DataFrame) -> dict[int, dict[int, int]]:
+    counts: dict[int, dict[int, int]] = {}
+    for number, rank, captions in table.iter_rows():
+        counts.setdefault(number, {})[rank] = captions
+    return counts
+
+
+def _grouped(table: pl.DataFrame) -> dict[int, list[Json]]:
+    rows: dict[int, list[Json]] = {}
+    for row in table.iter_rows(named=True):
+        rows.setdefault(row.pop("class"), []).append(row)
+    return rows
+
+
+def _counted(kind: str, texts: Iterator[str] | Sequence[str], counts: Mapping[int, int]) -> Any:
+    return [{kind: text, "captions": counts.get(i, 0)} for i, text in enumerate(texts)]
+
+
+def _shared(doctor: Doctor, chart: Chart) -> list[Json]:
+    """Pairs with captions in common; of nested names `a` is the shorter."""
+    found = dict(chart.found.iter_rows())
+    kinds = {(a, b): kind for a, b, kind, _ in doctor.relations.iter_rows()}
+    rows = []
+    for a, b, captions, only in chart.shared.iter_rows():
+        inner, outer = (b, a) if (b, a) in kinds and (a, b) not in kinds else (a, b)
+        rows.append(
+            {
+                "a": doctor.labels[inner],
+                "b": doctor.labels[outer],
+                "kind": kinds.get((inner, outer), "together"),
+                "captions": captions,
+                "of_a": found[inner],
+                "of_b": found[outer],
+                "only": only,
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["captions"], row["a"], row["b"]))
+
+
+def _findings(told: Json, doctor: Doctor, names: Mapping[str, str]) -> Iterator[Json]:
+    classes = told["classes"]
+    empty = [row for row in classes if not row["captions"]]
+    few = [row for row in classes if 0 < row["captions"] < FEW]
+    yield from _thin(empty, len(classes), "no caption", "nothing")
+    yield from _thin(few, len(classes), f"fewer than {FEW} captions", "few")
+    if empty or few:
+        yield _finding("neighbors", empty + few, _neighbors(told["vectors"]))
+    yield from _same_queries(told["shared"], doctor)
+    yield from _same_names(names)
+    yield from _nested(told["shared"])
+    yield from _together(told["shared"])
+    yield from _inside(classes)
+    yield from _about_captions(told)
+
+
+def _finding(kind: str, rows: Sequence[Json], text: str) -> Json:
+    return {"kind": kind, "labels": [row["label"] for row in rows], "text": text}
+
+
+def _thin(rows: list[Json], total: int, what: str, kind: str) -> Iterator[Json]:
+    if not rows:
+        return
+    listed = _list([row["label"] for row in rows])
+    verb = "has" if len(rows) == 1 else "have"
+    yield _finding(kind, rows, f"{len(rows):,} of {total:,} classes {verb} {what}: {listed}.")
+    for row in rows[:TOLD]:
+        yield _finding(kind, [row], f"{row['label']}: {_captions(row['captions'])}. {_help(row)}")
+
+
+def _help(row: Json) -> str:
+    """What would find more captions of a class, in numbers of this pool."""
+    ways = []
+    if row["with_synonyms"]:
+        named = [s for s in row["synonyms"] if s["captions"]]
+        ways.append(f"{row['with_synonyms']:,} with the synonyms ({_tally(named, 'synonym')})")
+    if row["with_all"]:
+        ways.append(f"{row['with_all']:,} with mode all")
+    if row["rejected"]:
+        words = _tally(row["inside"], "word")
+        ways.append(f"{row['rejected']:,} by adding words that hold the name ({words})")
+    if ways:
+        return f"More would be found: {'; '.join(ways)}."
+    tried = ["mode all"] + (["the synonyms given"] if row["synonyms"] else [])
+    return f"Neither longer words nor {' nor '.join(tried)} would find more."
+
+
+def _neighbors(has_vectors: bool) -> str:
+    if has_vectors:
+        return (
+            "Neighbors need no caption: the pool has vectors, `retrieve --by neighbors` uses them."
+        )
+    return "Neighbors need no caption, but this pool has no vectors: `pool embed` makes them."
+
+
+def _same_queries(shared: list[Json], doctor: Doctor) -> Iterator[Json]:
+    counts = {frozenset((row["a"], row["b"])): row["captions"] for row in shared}
+    for a, b, _, text in doctor.relations.filter(kind=SAME).head(TOLD).iter_rows():
+        pair = [doctor.labels[a], doctor.labels[b]]
+        number = counts.get(frozenset(pair), 0)
+        yield {
+            "kind": SAME,
+            "labels": pair,
+            "text": f"{pair[0]} and {pair[1]} ask for the same words ({text}): "
+            f"{_captions(number)} would go to both. Give each words of its own.",
+        }
+
+
+def _same_names(names: Mapping[str, str]) -> Iterator[Json]:
+    labels: dict[str, list[str]] = {}
+    for label, name in names.items():
+        labels.setdefault(" ".join(fold_case(name).split()), []).append(label)
+    for pair in [group for group in labels.values() if len(group) > 1][:TOLD]:
+        text = f"{_list(pair)} have the same name ({names[pair[0]]}): no prompt tells them apart."
+        yield {"kind": "name", "labels": pair, "text": text}
+
+
+def _nested(shared: list[Json]) -> Iterator[Json]:
+    rows = sorted((row for row in shared if row["kind"] == NESTED), key=lambda row: -row["only"])
+    for row in [row for row in rows if row["only"]][:TOLD]:
+        part = _percent(row["only"], row["of_a"])
+        yield {
+            "kind": NESTED,
+            "labels": [row["a"], row["b"]],
+            "text": f"{row['a']} stands inside {row['b']}: {row['only']:,} of the "
+            f"{row['of_a']:,} captions of {row['a']} ({part}) name only {row['b']}.",
+        }
+
+
+def _together(shared: list[Json]) -> Iterator[Json]:
+    rows = [
+        row
+        for row in shared
+        if row["kind"] == "together"
+        and row["captions"] >= max(FEW, SHARE_TOLD * min(row["of_a"], row["of_b"]))
+    ]
+    for row in rows[:TOLD]:
+        less, size = min((row["of_a"], row["a"]), (row["of_b"], row["b"]))[::-1]
+        yield {
+            "kind": "together",
+            "labels": [row["a"], row["b"]],
+            "text": f"{row['a']} and {row['b']} share {_captions(row['captions'])}, "
+            f"{_percent(row['captions'], size)} of those of {less}.",
+        }
+
+
+def _inside(classes: list[Json]) -> Iterator[Json]:
+    rows = [row for row in classes if row["rejected"] >= FEW and row["captions"] >= FEW]
+    for row in sorted(rows, key=lambda row: -row["rejected"])[:TOLD]:
+        text = (
+            f"{row['label']} stands inside longer words in {_captions(row['rejected'])} "
+            f"({_tally(row['inside'], 'word')}), which are left out; {row['captions']:,} are in."
+        )
+        yield _finding("inside", [row], text)
+
+
+def _about_captions(told: Json) -> Iterator[Json]:
+    if told["crowds"]:
+        lists, verb = _captions(told["crowds"]), "names" if told["crowds"] == 1 else "name"
+        text = f"{lists} {verb} more than {CROWD} classes: lists of words, not descriptions."
+        yield {"kind": "crowd", "labels": [], "text": text}
+    if told["missing"]:
+        share = _percent(told["missing"], told["captions"])
+        text = f"{told['missing']:,} of {told['captions']:,} pairs ({share}) have no caption."
+        yield {"kind": "missing", "labels": [], "text": text}
+
+
+def _captions(number: int) -> str:
+    return "1 caption" if number == 1 else f"{number:,} captions" if number else "no caption"
+
+
+def _tally(rows: Sequence[Json], kind: str) -> str:
+    return ", ".join(f"{row[kind]} {row['captions']:,}" for row in rows[:WORDS_TOLD])
+
+
+def _list(labels: Sequence[str]) -> str:
+    if len(labels) > TOLD:
+        return ", ".join(labels[:TOLD]) + f" and {len(labels) - TOLD:,} more"
+    return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / max(whole, 1)
+    return f"{share:.0f} %" if share >= 1 or not part else "under 1 %"

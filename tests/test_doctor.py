@@ -1,0 +1,231 @@
+"""The doctor: planted collisions in made pools, each number against a plain version."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.errors import InputError, PoolError, QueryError
+from headwater.retrieve.chart import SAMPLES, merge
+from headwater.retrieve.doctor import Block, Doctor
+from headwater.retrieve.relations import relate
+from headwater.retrieve.words import match_captions
+from headwater.steps.doctor import doctor, read_synonyms
+from headwater.task import Task
+
+MISSILES = {"missile (657)": ["missile"], "missile (744)": ["Missile"]}
+CAPTIONS = [
+    *["figure 1"] * 12, *["config of figs"] * 3, *["a ripe fig"] * 11,
+    *["a blood orange"] * 20, *["an orange"] * 5, "blood orange and an orange",
+    *["a missile"] * 15, "wagon on the beach", *["station wagon"] * 4, None,
+]  # fmt: skip
+QUERIES = {
+    "fig": ["fig"], "orange": ["orange"], "blood orange": ["blood orange"], **MISSILES,
+    "beach wagon": ["beach wagon"],
+}  # fmt: skip
+SYNONYMS = {"beach wagon": ["station wagon", "beach wagon"]}
+
+
+def block(captions, shard="00000", first_row=0):
+    return Block(shard, first_row, pl.Series(captions, dtype=pl.String))
+
+
+def task(queries=QUERIES, **changes):
+    names = {label: re.sub(r" \(\d+\)", "", label) for label in queries}
+    classes = [{"label": x, "name": names[x], "queries": q} for x, q in queries.items()]
+    return Task.model_validate({"format": 1, "name": "t", "classes": classes, **changes})
+
+
+def write_pool(folder: Path, captions=CAPTIONS, shards=3) -> Path:
+    folder.mkdir()
+    for i in range(shards):
+        part = pl.Series(captions[i::shards], dtype=pl.String)
+        table = pl.DataFrame({"key": [f"{i}-{n}" for n in range(len(part))], "caption": part})
+        table.write_parquet(folder / f"{i:05d}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    pool = write_pool(tmp_path_factory.mktemp("doctor") / "pool")
+    return doctor(pool, task(), synonyms=SYNONYMS, workers=1)
+
+
+def of(told, label):
+    return next(row for row in told["classes"] if row["label"] == label)
+
+
+def sentences(told, kind):
+    return [finding["text"] for finding in told["findings"] if finding["kind"] == kind]
+
+
+# What is counted -------------------------------------------------------------------------
+
+
+def test_captions_are_counted_a_class_and_a_query(told):
+    counts = {row["label"]: row["captions"] for row in told["classes"]}
+    assert counts == {
+        "fig": 11, "orange": 26, "blood orange": 21, "missile (657)": 15, "missile (744)": 15,
+        "beach wagon": 0,
+    }  # fmt: skip
+    assert of(told, "fig")["queries"] == [{"query": "fig", "captions": 11}]
+    assert (told["captions"], told["missing"]) == (len(CAPTIONS), 1)
+
+
+def test_hits_inside_words_are_told_with_the_words(told):
+    row = of(told, "fig")
+    assert row["rejected"] == 15
+    assert row["inside"] == [
+        {"word": "figure", "captions": 12}, {"word": "config", "captions": 3},
+    ]  # fmt: skip
+    assert sentences(told, "inside") == [
+        "fig stands inside longer words in 15 captions (figure 12, config 3), which are left out; "
+        "11 are in."
+    ]
+
+
+def test_a_nested_name_is_told_with_what_is_only_the_longer_one(told):
+    pair = next(row for row in told["shared"] if row["b"] == "blood orange")
+    assert pair == {
+        "a": "orange", "b": "blood orange", "kind": "nested", "captions": 21, "of_a": 26,
+        "of_b": 21, "only": 20,
+    }  # fmt: skip
+    assert sentences(told, "nested") == [
+        "orange stands inside blood orange: 20 of the 26 captions of orange (77 %) name only "
+        "blood orange."
+    ]
+
+
+def test_two_classes_of_one_name_are_told(told):
+    assert "15 captions would go to both" in sentences(told, "same")[0]
+    assert "(missile): no prompt tells them apart" in sentences(told, "name")[0]
+    pair = next(row for row in told["shared"] if row["kind"] == "same")
+    assert (pair["captions"], pair["of_a"], pair["of_b"]) == (15, 15, 15)
+
+
+def test_an_empty_class_comes_first_with_what_would_help(told):
+    assert told["findings"][0]["text"] == "1 of 6 classes has no caption: beach wagon."
+    row = of(told, "beach wagon")
+    assert row["with_synonyms"] == 4
+    assert row["synonyms"] == [{"synonym": "station wagon", "captions": 4}]
+    assert "4 with the synonyms (station wagon 4)" in sentences(told, "nothing")[1]
+    assert "`pool embed`" in sentences(told, "neighbors")[0]
+
+
+words = "fig figs config orange blood Blood-Orange a é 中 ox fox"
+few = st.sampled_from(words.split(" "))
+some_captions = st.lists(st.none() | st.lists(few, max_size=6).map(" ".join), max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_captions)
+def test_every_number_is_that_of_a_plain_version(captions):
+    queries = {"fig": ["fig", "a fig"], "orange": ["orange"], "blood orange": ["blood orange"],
+               "ox": ["ox"]}  # fmt: skip
+    chart = Doctor(queries).examine([block(captions)])
+    rows = match_captions(captions, queries).select("row", "label").rows()
+    labels = list(queries)
+    assert dict(chart.found.iter_rows()) == Counter(labels.index(label) for _, label in rows)
+    raw = match_captions(captions, queries, mode="substring").select("row", "label").rows()
+    rejected = Counter(labels.index(label) for row, label in set(raw) - set(rows))
+    assert dict(chart.rejected.iter_rows()) == rejected
+    both = [row for row, label in rows if label == "orange" and (row, "blood orange") in rows]
+    left = [re.sub(r"(?i)\bblood[ -]orange\b", " ", captions[row]) for row in both]
+    only = sum(not re.search(r"(?i)\borange\b", text) for text in left)
+    shared = {(a, b): (n, m) for a, b, n, m in chart.shared.iter_rows()}
+    assert shared.get((1, 2), (0, 0)) == (len(both), only)
+
+
+def test_the_words_around_a_hit_may_be_in_any_script():
+    captions = ["größe", "Ñandú-boxen", "x" * 300 + "ox" + "é" * 300, "中" * 99 + "ox" + "中" * 99]
+    chart = Doctor({"g": ["röß"], "ox": ["ox"]}).examine([block(captions)])
+    assert chart.inside.rows() == [
+        (0, "größe", 1), (1, "boxen", 1), (1, "x" * 30 + "ox" + "é" * 30, 1),
+        (1, "中" * 30 + "ox" + "中" * 30, 1),
+    ]  # fmt: skip
+
+
+# Relations of queries --------------------------------------------------------------------
+
+
+def test_relations_do_not_depend_on_case_accents_or_punctuation():
+    phrases = [(0, "rose"), (1, "Rosé wine"), (2, "ROSE-WINE"), (3, "rosewine")]
+    assert relate(phrases).select("a", "b", "kind").rows() == [
+        (0, 1, "nested"), (0, 2, "nested"), (1, 2, "same"),
+    ]  # fmt: skip
+
+
+# Samples -----------------------------------------------------------------------------------
+
+
+def test_samples_are_twenty_and_marked(told):
+    row = of(told, "blood orange")
+    assert len(row["samples"]) == SAMPLES
+    assert {sample["match"] for sample in row["samples"]} == {"blood orange"}
+    assert {s["before"] + s["match"] + s["after"] for s in row["samples"]} <= set(CAPTIONS)
+
+
+def test_samples_do_not_depend_on_blocks_or_their_order():
+    captions = [f"a fig {n}" for n in range(500)]
+    whole = Doctor({"fig": "fig"}).examine([block(captions)])
+    cut = [block(captions[i : i + 50], first_row=i) for i in range(0, 500, 50)]
+    parts = [Doctor({"fig": "fig"}).examine([part]) for part in reversed(cut)]
+    assert merge(parts).samples.equals(whole.samples)
+    other = Doctor({"fig": "fig"}, seed=1).examine([block(captions)])
+    assert not other.samples.equals(whole.samples)
+
+
+def test_samples_are_drawn_from_everywhere():
+    captions = [f"fig {n}" for n in range(100)]
+    drawn = Counter()
+    for seed in range(100):
+        chart = Doctor({"fig": "fig"}, seed=seed).examine([block(captions)])
+        drawn.update(chart.samples["row"].to_list())
+    # 100 draws of 20 in 100: each row 20 times, give or take four standard deviations of 4.
+    assert min(drawn[row] for row in range(100)) > 4
+    assert max(drawn.values()) < 36
+
+
+def test_a_long_caption_is_cut_around_its_match():
+    chart = Doctor({"fig": "fig"}).examine([block(["é" * 10**6 + " fig " + "中" * 10**6])])
+    (sample,) = chart.samples.select("before", "match", "after").rows()
+    assert (sample[0][:2], sample[1], sample[2][-2:]) == ("…é", "fig", "中…")
+    assert sum(map(len, sample)) < 200
+
+
+# The step ----------------------------------------------------------------------------------
+
+
+def test_the_result_does_not_depend_on_workers(told, tmp_path):
+    pool = write_pool(tmp_path / "pool")
+    again = doctor(pool, task(), synonyms=SYNONYMS, workers=2)
+    assert json.dumps(again) == json.dumps(told)
+
+
+def test_a_list_of_words_is_no_company(tmp_path):
+    names = {f"w{n}": [f"w{n}"] for n in range(40)}
+    pool = write_pool(tmp_path / "pool", [" ".join(names)] * 3)
+    told = doctor(pool, task(names), workers=1)
+    assert (told["crowds"], told["shared"]) == (3, [])
+    assert "3 captions name more than 30 classes" in sentences(told, "crowd")[0]
+
+
+def test_mistakes_are_one_clean_line(tmp_path):
+    empty = write_pool(tmp_path / "empty", [])
+    with pytest.raises(PoolError, match="the pool has no pair"):
+        doctor(empty, task(), workers=1)
+    pool = write_pool(tmp_path / "pool")
+    with pytest.raises(QueryError, match="nothing to search for"):
+        doctor(pool, task({"stars": ["***"]}), workers=1)
+    with pytest.raises(InputError, match="no synonym is for a class of task t"):
+        doctor(pool, task(), synonyms={"cat": ["felid"]}, workers=1)
+    (tmp_path / "s.json").write_text('{"hog": "pig"}')
+    with pytest.raises(InputError, match="the synonyms of hog are no list of names"):
+        read_synonyms(tmp_path / "s.json")
