@@ -11,7 +11,7 @@ from headwater.pool.describe import describe
 from headwater.pool.images import has_images, read_images
 from headwater.pool.layouts import LAYOUTS, Pool, PoolShard, open_pool
 from headwater.pool.tables import ALIASES, count_rows, iter_captions, read_table
-from headwater.pool.vectors import metadata_path, read_vectors, write_vectors
+from headwater.pool.vectors import metadata_path, read_vectors, vector_models, write_vectors
 
 __all__ = [
     "ALIASES",
@@ -27,5 +27,6 @@ __all__ = [
     "read_images",
     "read_table",
     "read_vectors",
+    "vector_models",
     "write_vectors",
 ]

@@ -1,68 +1,88 @@
-"""Images: the encoded bytes of the wanted keys of a shard, never all of them at once."""
+"""Images: the encoded bytes of the wanted keys of a shard, a few at a time.
+
+They lie in a tar, in files of a folder, or in the table itself. Keys and names in them are not to
+be trusted: no key leads out of the shard's folder.
+"""
 
 from __future__ import annotations
 
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import fsspec
+import numpy as np
 import polars as pl
 
 from headwater.decode import MAX_BYTES
 from headwater.errors import PoolError
-from headwater.pool.layouts import PoolShard
+from headwater.pool.layouts import IMAGE_SUFFIXES, PoolShard, list_files
 from headwater.pool.sources import open_source
-from headwater.pool.tables import find_columns, read_table
+from headwater.pool.tables import find_columns, named_blocks
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+Found = Iterator[tuple[str, str, bytes]]
 
 
-def read_images(shard: PoolShard, keys: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
+def read_images(shard: PoolShard, keys: Sequence[str]) -> Found:
     """Image bytes of the wanted keys, in the order they lie: (key, name of the file, bytes).
 
-    Keys without an image are not yielded.
+    Keys without an image are not yielded; of several images with one key, the first is.
 
     Raises:
-        PoolError: a truncated or broken tar.
+        PoolError: a truncated or broken tar or table.
     """
     wanted = set(keys)
     if shard.tar is not None:
-        yield from _tar_images(shard, wanted)
-        return
-    table = read_table(shard, images=True)
-    if "image" not in table.columns:
-        return
-    rows = table.filter(pl.col("key").is_in(list(wanted)), pl.col("image").is_not_null())
-    for key, value in rows.select("key", "image").iter_rows():
-        data = value["bytes"] if isinstance(value, dict) else value
-        yield key, f"{key}.jpg", data
+        yield from _in_tar(shard.tar, wanted)
+    elif shard.images is not None:
+        yield from _in_files(shard, {key: key for key in shard.images if key in wanted})
+    elif shard.folder is not None:
+        yield from _in_files(shard, _by_key(shard, wanted))
+    elif has_images(shard):
+        yield from _in_table(shard, wanted)
 
 
 def has_images(shard: PoolShard) -> bool:
     """Whether the images of a shard are here (or only their URLs)."""
-    return shard.tar is not None or "image" in find_columns(open_source(shard), images=True)
+    beside = shard.tar is not None or shard.folder is not None
+    return beside or "image" in find_columns(open_source(shard))
 
 
-def _tar_images(shard: PoolShard, wanted: set[str]) -> Iterator[tuple[str, str, bytes]]:
-    assert shard.tar is not None
+def _in_tar(path: str, wanted: set[str]) -> Found:
+    left = set(wanted)
     try:
-        with fsspec.open(shard.tar, "rb") as file:
+        with fsspec.open(path, "rb") as file:
             _check_end(file)
             with tarfile.open(fileobj=file, mode="r|") as tar:
                 for member in tar:
-                    name = Path(member.name).name
-                    key, _, suffix = name.partition(".")
-                    if key in wanted and member.isfile() and suffix.lower() in IMAGE_SUFFIXES:
+                    key, suffix = _member_key(member.name, left)
+                    if key in left and member.isfile() and suffix in IMAGE_SUFFIXES:
+                        left.remove(key)
                         data = tar.extractfile(member)
+                        name = PurePosixPath(member.name).name
                         yield key, name, data.read(MAX_BYTES + 1) if data else b""
     except (tarfile.TarError, OSError, EOFError) as error:
         raise PoolError(
-            f"{Path(shard.tar).name} is broken", expected="a whole tar file", seen=str(error),
+            f"{Path(path).name} is broken", expected="a whole tar file", seen=str(error),
             do="Fetch this shard again; the finished shards are kept.",
         ) from None  # fmt: skip
+
+
+def _member_key(name: str, wanted: set[str]) -> tuple[str, str]:
+    """A member's key and suffix: its path up to the first dot of the file name, or that name.
+
+    Example:
+        >>> _member_key("a/b.c.jpg", {"a/b"}), _member_key("a/b.jpg", {"b"})
+        (('a/b', 'c.jpg'), ('b', 'jpg'))
+    """
+    path = PurePosixPath(name)
+    stem, _, suffix = path.name.partition(".")
+    if ".." in path.parts:
+        return "", ""
+    whole = str(path.with_name(stem)) if stem else ""
+    return (whole if whole in wanted else stem), suffix.lower()
 
 
 def _check_end(file: IO[bytes]) -> None:
@@ -72,3 +92,38 @@ def _check_end(file: IO[bytes]) -> None:
     if file.read().strip(b"\0") or size < 2 * tarfile.BLOCKSIZE:
         raise tarfile.ReadError("cut short")
     file.seek(0)
+
+
+def _by_key(shard: PoolShard, wanted: set[str]) -> dict[str, str]:
+    """Wanted key -> file in the shard's folder, looked up in its listing: no key is a path."""
+    assert shard.folder is not None
+    files = list_files(shard.folder, depth=1)
+    found: dict[str, str] = {}
+    for name in files.ending(*IMAGE_SUFFIXES):
+        key, _, suffix = name.partition(".")
+        if key in wanted and suffix.lower() in IMAGE_SUFFIXES and name not in files.links_out:
+            found.setdefault(key, name)
+    return found
+
+
+def _in_files(shard: PoolShard, names: dict[str, str]) -> Found:
+    for key, name in names.items():
+        try:
+            with fsspec.open(f"{shard.folder}/{name}", "rb") as file:
+                yield key, PurePosixPath(name).name, file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise PoolError(f"cannot read {name} in {shard.name}", seen=str(error)) from None
+
+
+def _in_table(shard: PoolShard, wanted: set[str]) -> Found:
+    rows: list[int] = []
+    for block in named_blocks(shard, ["key"]):
+        rows += block.filter(pl.col("key").is_in(wanted))["row"].to_list()
+    column = find_columns(open_source(shard))["image"]
+    suffix = column if column in IMAGE_SUFFIXES else "jpg"
+    left = set(wanted)
+    for block in named_blocks(shard, ["key", "image"], rows=np.array(rows, np.int64)):
+        for key, data in block.select("key", "image").iter_rows():
+            if key in left and data is not None:
+                left.remove(key)
+                yield key, f"{PurePosixPath(key).name}.{suffix}", data

@@ -5,8 +5,10 @@ Captions are streamed, the rest is read for wanted rows only: a shard may have 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import PoolError
 from headwater.pool.layouts import PoolShard
-from headwater.pool.sources import Source, blocks, open_source
+from headwater.pool.sources import Source, open_source, sweep
 
 ALIASES = {
     "key": ("key", "SAMPLE_ID", "uid", "id"),
@@ -32,7 +34,7 @@ TEXTS = ("key", "caption", "url", "sha256")
 BATCH_ROWS = 250_000
 """Rows read at once: some 50 MB of LAION's columns."""
 
-IMAGE_ROWS = 500
+IMAGE_ROWS = 250
 """The same where image bytes are read with them."""
 
 
@@ -54,8 +56,8 @@ def iter_captions(
     """
     source = open_source(shard)
     column = caption_column(shard, source)
-    for first, block in blocks(source, [column], batch_rows):
-        yield first, _as_text(block[column], "caption", shard)
+    for rows, block in sweep(source, [column], size=batch_rows):
+        yield int(rows[0]), as_text(block[column], "caption", shard)
 
 
 def read_table(
@@ -81,16 +83,40 @@ def read_table(
     """
     source = open_source(shard)
     caption_column(shard, source)
-    found = find_columns(source, images=images)
-    wanted = np.arange(len(source), dtype=np.int64) if rows is None else _checked(rows, source)
-    size = IMAGE_ROWS if "image" in found else BATCH_ROWS
-    table = _take(source, list(found.values()), wanted, size)
-    named = _named(table.rename({v: k for k, v in found.items()}), shard)
+    names = [name for name in ALIASES if images or name != "image"]
+    wanted = None if rows is None else _checked(rows, source)
+    table = pl.concat(named_blocks(shard, names, rows=wanted), how="vertical_relaxed")
+    _refuse_twins(table, shard)
     if rows is not None:
-        return named.insert_column(0, pl.Series("row", wanted))
-    if named["nsfw"].dtype == pl.Null:
-        named = named.with_columns(nsfw=pl.col("punsafe"))
-    return named.drop("punsafe")
+        return table
+    if table["nsfw"].dtype == pl.Null:
+        table = table.with_columns(nsfw=pl.col("punsafe"))
+    return table.drop("row", "punsafe")
+
+
+def named_blocks(
+    shard: PoolShard, names: Sequence[str], *, rows: NDArray[np.int64] | None = None
+) -> Iterator[pl.DataFrame]:
+    """Rows of a shard under Headwater's names, a block at a time, the first one empty.
+
+    Args:
+        shard: one part of a pool.
+        names: which columns; an image is there only where the pool has one.
+        rows: numbers of the wanted rows, rising; all if not given.
+
+    Yields:
+        `row` (int64) and the columns asked for, in memory of their own.
+    """
+    source = open_source(shard)
+    found = find_columns(source)
+    needed = {*names, "url", "caption"} if "key" in names else {*names}  # a key may be made of them
+    columns = {name: alias for name, alias in found.items() if name in needed}
+    size = IMAGE_ROWS if "image" in columns else BATCH_ROWS
+    aliases = list(columns.values())
+    empty = (np.empty(0, np.int64), source.read(aliases, 0, 0))
+    for numbers, block in chain([empty], sweep(source, aliases, size=size, rows=rows)):
+        values = {name: _own(block[alias], name, shard) for name, alias in columns.items()}
+        yield _complete(numbers, values, names)
 
 
 def count_rows(shard: PoolShard) -> int:
@@ -98,13 +124,12 @@ def count_rows(shard: PoolShard) -> int:
     return len(open_source(shard))
 
 
-def find_columns(source: Source, *, images: bool = False) -> dict[str, str]:
+def find_columns(source: Source) -> dict[str, str]:
     """Headwater's name -> the pool's name, for the columns that are there."""
     known = source.columns
     there = {
         name: next((alias for alias in aliases if alias in known), None)
         for name, aliases in ALIASES.items()
-        if name != "image" or images
     }
     return {name: alias for name, alias in there.items() if alias is not None}
 
@@ -130,45 +155,12 @@ def caption_column(shard: PoolShard, source: Source) -> str:
     return column
 
 
-def _checked(rows: NDArray[np.int64], source: Source) -> NDArray[np.int64]:
-    wanted = np.unique(np.asarray(rows, dtype=np.int64))
-    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(source):
-        raise PoolError(
-            "a row that is not there", expected=f"rows below {len(source):,}",
-            seen=f"{wanted[0]:,} to {wanted[-1]:,}",
-        )  # fmt: skip
-    return wanted
+def as_text(values: pl.Series, name: str, shard: PoolShard) -> pl.Series:
+    """A column as strings: what is not UTF-8 becomes null, numbers are written out.
 
-
-def _take(source: Source, columns: list[str], rows: NDArray[np.int64], size: int) -> pl.DataFrame:
-    """The wanted rows (rising), read in one sweep that skips what holds none of them."""
-    parts = [source.read(columns, 0, 0)]
-    for first in range(0, len(source), size):
-        low, high = np.searchsorted(rows, [first, first + size])
-        if high > low:
-            block = source.read(columns, first, size)
-            whole = high - low == len(block)
-            parts.append(block if whole else block[rows[low:high] - first])
-    return pl.concat(parts)
-
-
-def _named(table: pl.DataFrame, shard: PoolShard) -> pl.DataFrame:
-    """Every column but the image, in the order of ALIASES; missing ones null; unique keys."""
-    known = {
-        name: _as_text(table[name], name, shard)
-        if name in TEXTS and name in table.columns
-        else table[name]
-        if name in table.columns
-        else pl.Series(name, [None] * len(table), dtype=pl.String if name in TEXTS else pl.Null)
-        for name in ALIASES
-        if name in table.columns or name != "image"
-    }
-    whole = pl.DataFrame(known)
-    return _with_keys(whole, shard)
-
-
-def _as_text(values: pl.Series, name: str, shard: PoolShard) -> pl.Series:
-    """A column as strings: what is not UTF-8 becomes null, whole numbers are written out."""
+    Raises:
+        PoolError: a column of anything else.
+    """
     if values.dtype == pl.Binary:
         return _decoded(values).alias(name)
     if values.dtype.is_float():
@@ -185,7 +177,7 @@ def _as_text(values: pl.Series, name: str, shard: PoolShard) -> pl.Series:
 def _decoded(values: pl.Series) -> pl.Series:
     try:
         return values.cast(pl.String)
-    except pl.exceptions.PolarsError:  # one bad caption: look at each
+    except pl.exceptions.PolarsError:  # one of them is bad: look at each
         return pl.Series([_decode(value) for value in values], dtype=pl.String)
 
 
@@ -196,18 +188,58 @@ def _decode(value: bytes | None) -> str | None:
         return None
 
 
-def _with_keys(table: pl.DataFrame, shard: PoolShard) -> pl.DataFrame:
-    if table["key"].null_count():
-        table = table.with_columns(key=pl.col("key").fill_null(_made_keys(table)))
-    twice = table.filter(pl.col("key").is_duplicated())
-    if len(twice):
+def _checked(rows: NDArray[np.int64], source: Source) -> NDArray[np.int64]:
+    wanted = np.unique(np.asarray(rows, dtype=np.int64))
+    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(source):
         raise PoolError(
-            f"{shard.name} has a key twice", expected="one row a key", seen=str(twice["key"][0])
-        )
-    return table
+            "a row that is not there", expected=f"rows below {len(source):,}",
+            seen=f"{wanted[0]:,} to {wanted[-1]:,}",
+        )  # fmt: skip
+    return wanted
+
+
+def _own(values: pl.Series, name: str, shard: PoolShard) -> pl.Series:
+    """A column, copied: polars' strings else keep alive all that was read beside them."""
+    if name == "image":
+        return pl.Series(name, [_bytes(value) for value in values], dtype=pl.Binary)
+    if name in TEXTS or values.dtype in (pl.Binary, pl.Categorical, pl.Enum):
+        values = as_text(values, name, shard)
+    if values.dtype == pl.String:
+        return pl.select(pl.concat_str(values, pl.lit(""))).to_series().alias(name)
+    return values.alias(name)
+
+
+def _bytes(value: Any) -> bytes | None:
+    """An image as a table has it: bytes, or a struct with `bytes`."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return data if isinstance(data, bytes) else None
+
+
+def _complete(
+    numbers: NDArray[np.int64], values: dict[str, pl.Series], names: Sequence[str]
+) -> pl.DataFrame:
+    """The columns asked for, missing ones null, keys made where the pool has none."""
+    size = len(numbers)
+    blank = {
+        name: pl.Series(name, [None] * size, dtype=pl.String if name in TEXTS else pl.Null)
+        for name in ALIASES
+        if name != "image"
+    }
+    table = pl.DataFrame({"row": numbers.astype(np.int64), **blank, **values})
+    if "key" in names and table["key"].null_count():
+        table = table.with_columns(key=pl.col("key").fill_null(_made_keys(table)))
+    return table.select("row", *(name for name in names if name in table.columns))
 
 
 def _made_keys(table: pl.DataFrame) -> pl.Series:
     pairs = table.select("url", "caption").iter_rows()
     made = [sha256("\x1f".join(x or "" for x in row).encode()).hexdigest() for row in pairs]
     return pl.Series(made, dtype=pl.String)
+
+
+def _refuse_twins(table: pl.DataFrame, shard: PoolShard) -> None:
+    twins = table.filter(pl.col("key").is_duplicated())
+    if len(twins):
+        raise PoolError(
+            f"{shard.name} has a key twice", expected="one row a key", seen=str(twins["key"][0])
+        )
