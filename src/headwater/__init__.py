@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "match_captions": "headwater.retrieve.words",
+    "parse_query": "headwater.expression",
     "top_k": "headwater.topk",
     "keep_top": "headwater.curate.select",
     "class_scores": "headwater.curate.score",

@@ -5,7 +5,8 @@ required:
 
     format: 1
     name: garden
-    classes: [rose, {label: fern, name: tree fern, queries: [tree fern, Cyatheales]}]
+    classes: [rose, {label: fern, name: tree fern, queries: [tree fern, Cyatheales]},
+      {label: lotus, caption_query: '"lotus" AND "flower"'}]
     prompts: {evaluation: ["a photo of {a} {}."]}
     images: {val: images/val, test: images/test}     # ImageFolder: one folder a class
 """
@@ -18,10 +19,19 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from headwater.decode import Image8, decode_rgb
-from headwater.errors import DecodeError, TaskError
+from headwater.errors import DecodeError, QueryError, TaskError
+from headwater.expression import Expression, parse_query
 from headwater.progress import track
 from headwater.prompts import has_slot
 from headwater.store import digest_file, digest_value
@@ -38,6 +48,17 @@ def _text(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 
 
+def _readable(text: str) -> str:
+    try:
+        parse_query(text)
+    except QueryError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+Boolean = Annotated[str, BeforeValidator(_text), AfterValidator(_readable)]
+
+
 class ClassName(BaseModel):
     """One class: its unique label, the name shown and prompted with, and its caption queries."""
 
@@ -45,7 +66,19 @@ class ClassName(BaseModel):
 
     label: Text
     name: Text
-    queries: tuple[Text, ...] = Field(min_length=1)
+    queries: tuple[Text, ...] = ()
+    caption_query: tuple[Boolean, ...] = ()
+
+    @field_validator("caption_query", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int | float) else value
+
+    @model_validator(mode="after")
+    def _has_a_query(self) -> Self:
+        if not self.queries and not self.caption_query:
+            raise ValueError("nothing to search captions for; give queries or a caption_query")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -55,7 +88,8 @@ class ClassName(BaseModel):
         if isinstance(value, dict):
             label = value.get("label", value.get("name"))
             name = value.get("name", label)
-            value = {"label": label, "name": name, "queries": [name]} | value
+            queries = [] if "caption_query" in value else [name]
+            value = {"label": label, "name": name, "queries": queries} | value
         return value
 
 
@@ -112,9 +146,9 @@ class Task(BaseModel):
         return dict(zip(self.labels, self.names, strict=True))
 
     @property
-    def queries(self) -> dict[str, list[str]]:
-        """The phrases to look for in captions, per label."""
-        return {c.label: list(c.queries) for c in self.classes}
+    def queries(self) -> dict[str, list[str | Expression]]:
+        """What to look for in captions, per label: plain phrases, then expressions."""
+        return {c.label: [*c.queries, *map(parse_query, c.caption_query)] for c in self.classes}
 
     @property
     def digest(self) -> str:

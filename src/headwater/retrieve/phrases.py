@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from headwater.retrieve.tokens import CHUNK, Ints, Tokens
+from headwater.retrieve.hits import Hits
+from headwater.retrieve.tokens import CHUNK, Ints, Tokens, tokenize
 
 Phrase = tuple[bytes, ...]
 Chunks = NDArray[np.uint64]
@@ -31,13 +33,13 @@ class PhraseFinder:
         phrases: distinct, each a tuple of at least one folded token in UTF-8.
 
     Example:
-        >>> import polars as pl
-        >>> from headwater.retrieve.tokens import tokenize
         >>> finder = PhraseFinder([(b"tiger", b"shark"), (b"tiger",)])
-        >>> phrase, first, last = finder.find(tokenize(pl.Series(["a tiger-shark"])))
-        >>> phrase.tolist(), first.tolist(), last.tolist()
-        ([0, 1], [1, 1], [2, 1])
+        >>> hits = finder.hits(pl.Series(["a tiger-shark", "shark"]))
+        >>> [array.tolist() for array in hits]
+        [[0, 0], [0, 1], [2, 2], [13, 7]]
     """
+
+    block_bytes = 1 << 19  # the arrays made of it stay in the processor's cache
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         words = sorted({word for phrase in phrases for word in phrase})
@@ -55,6 +57,14 @@ class PhraseFinder:
         # One entry more than words: NOWHERE, which is -1, then has no phrases.
         self._count = np.bincount(anchors, minlength=len(words) + 1)
         self._begin = np.cumsum(self._count) - self._count
+
+    def hits(self, captions: pl.Series) -> Hits:
+        """Hits in a block of captions without nulls."""
+        tokens = tokenize(captions)
+        phrase, first, last = self.find(tokens)
+        row = tokens.rows(first)
+        begins = tokens.first[row]
+        return Hits(row, phrase, tokens.start[first] - begins, tokens.end[last] - begins)
 
     def find(self, tokens: Tokens) -> tuple[Ints, Ints, Ints]:
         """Every match, as three (matches,) arrays: phrase, its first token, its last token."""
@@ -148,8 +158,6 @@ class Vocabulary:
     """Looks tokens up in a list of words: a tree whose branches are eight bytes long.
 
     Example:
-        >>> import polars as pl
-        >>> from headwater.retrieve.tokens import tokenize
         >>> tokens = tokenize(pl.Series(["Great grasshopper, grasshoppers!"]))
         >>> Vocabulary([b"grasshopper", b"great"]).find(tokens, np.arange(3)).tolist()
         [1, 0, -1]

@@ -1,6 +1,7 @@
 """What captions are searched for: labels and their queries, checked before anything is scanned.
 
-`words.py` does the scan.
+A query is a plain text or an expression (`headwater.expression`); the mode says what a plain text
+means. `boolean.py` decides expressions, `words.py` does the scan.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from headwater.errors import QueryError
+from headwater.expression import And, Expression, Node, Phrase, is_searchable
+from headwater.retrieve.tokens import tokenize
 
-Queries = Mapping[str, str | Sequence[str]]
+Query = str | Expression
+Queries = Mapping[str, Query | Sequence[Query]]
+
+MODES = ("phrase", "substring", "all", "reference")
 
 
 def query_table(queries: Queries) -> pl.DataFrame:
@@ -22,11 +28,12 @@ def query_table(queries: Queries) -> pl.DataFrame:
         queries: for each class label its queries, or a single one.
 
     Returns:
-        class: int64, the place of the label; label; rank: int64, the place in the class; query.
+        class: int64, the place of the label; label; rank: int64, the place in the class; query:
+        text as given.
 
     Raises:
-        QueryError: no class, a class without queries, a query that is not text, or two labels
-            that look the same.
+        QueryError: no class, a class without queries, a query that is no text or expression, or
+            two labels that look the same.
 
     Example:
         >>> query_table({"rose": ["rose", "rosa"], "fig": "fig"}).rows()
@@ -36,24 +43,70 @@ def query_table(queries: Queries) -> pl.DataFrame:
         raise QueryError("no class to search for", expected="at least one label with a query")
     _check_labels(list(queries))
     rows = [
-        {"class": number, "label": label, "rank": rank, "query": query}
+        {"class": number, "label": label, "rank": rank, "query": str(query)}
         for number, (label, given) in enumerate(queries.items())
-        for rank, query in enumerate(_texts(label, given))
+        for rank, query in enumerate(_of_class(label, given))
     ]
     return pl.DataFrame(rows)
 
 
-def _texts(label: str, given: str | Sequence[str]) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given)
-    if not texts:
+def each_query(queries: Queries) -> list[Query]:
+    """The queries themselves, in the order of `query_table`."""
+    return [query for label, given in queries.items() for query in _of_class(label, given)]
+
+
+def meaning(query: Query, *, mode: str) -> Node:
+    """What a query looks for, as a tree of phrases (in mode "substring", of substrings).
+
+    Raises:
+        QueryError: nothing to search for.
+
+    Example:
+        >>> meaning("tiger shark", mode="all")
+        And(parts=(Phrase(text='tiger', at=1), Phrase(text='shark', at=7)))
+        >>> meaning("tiger-shark", mode="reference")
+        Phrase(text='tiger-shark', at=1)
+    """
+    if isinstance(query, Expression):
+        return query.root
+    if not is_searchable(query):
+        raise QueryError(
+            "a query with nothing to search for", expected="at least one letter, digit or symbol",
+            seen=repr(query),
+        )  # fmt: skip
+    # The reference code quotes names that FTS5 would not read otherwise, and no others.
+    apart = mode == "all" or (mode == "reference" and not set(query) & set("-/"))
+    return _words_anywhere(query) if apart else Phrase(query)
+
+
+def _words_anywhere(query: str) -> Node:
+    tokens = tokenize(pl.Series([query]))
+    folded = [tokens.text[at:to] for at, to in zip(tokens.at, tokens.to, strict=True)]
+    first = {word: i for i, word in reversed(list(enumerate(folded)))}
+    raw = query.encode()
+    spans = [(int(tokens.start[i]), int(tokens.end[i])) for i in sorted(first.values())]
+    begin = int(tokens.first[0])
+    words = [
+        Phrase(raw[start - begin : end - begin].decode(), len(raw[: start - begin].decode()) + 1)
+        for start, end in spans
+    ]
+    return words[0] if len(words) == 1 else And(tuple(words)) if words else Phrase(query)
+
+
+def _of_class(label: str, given: Query | Sequence[Query]) -> list[Query]:
+    queries = [given] if isinstance(given, str | Expression) else list(given)
+    if not queries:
         raise QueryError(f"the class {label!r} has no query", do="Give it at least one phrase.")
-    for text in texts:
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise QueryError(f"a query of {label!r} is not text", expected="a phrase", seen=kind)
-        if not _is_unicode(text):
-            raise QueryError(f"a query of {label!r} is not valid Unicode", seen=repr(text))
-    return texts
+    for query in queries:
+        if not isinstance(query, str | Expression):
+            kind = type(query).__name__
+            raise QueryError(
+                f"a query of {label!r} is not text", expected="a phrase or parse_query(...)",
+                seen=kind,
+            )  # fmt: skip
+        if not _is_unicode(str(query)):
+            raise QueryError(f"a query of {label!r} is not valid Unicode", seen=repr(query))
+    return queries
 
 
 def _check_labels(labels: list[str]) -> None:

@@ -1,30 +1,35 @@
 """Class names against captions: which pairs name which class, with which words, and where.
 
-Two modes. `phrase`: the tokens of the query stand one after the other, folded as SQLite's FTS5
-folds them (`tokens.py`, `phrases.py`). `substring`: the query stands there letter by letter, case
-aside. Both scan captions in compiled code, block by block on all cores.
+Captions are cut into blocks that all cores search in compiled code (`search.py`); here are the
+modes and the table. What a query is stands in `queries.py` and `headwater.expression`.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Protocol
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
 from headwater.errors import InputError, QueryError
+from headwater.expression import Node, phrases_of
+from headwater.retrieve.boolean import number_leaves
 from headwater.retrieve.phrases import Phrase, PhraseFinder
-from headwater.retrieve.queries import Queries, query_table
+from headwater.retrieve.queries import MODES, Queries, each_query, meaning, query_table
+from headwater.retrieve.search import Finder, Search
+from headwater.retrieve.substrings import SubstringFinder
 from headwater.retrieve.tokens import fold_case, tokenize
 
-HITS = pl.Schema({"row": pl.Int64, "key": pl.Int64, "start": pl.Int64, "end": pl.Int64})
+Leaf = TypeVar("Leaf", str, Phrase)
+
 MATCHES = pl.Schema(
     {"row": pl.Int64, "label": pl.String, "query": pl.String, "start": pl.Int64, "end": pl.Int64}
 )
+TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Null)
+_HITS = pl.Schema({"row": pl.Int64, "key": pl.Int64, "start": pl.Int64, "end": pl.Int64})
 
 
 def match_captions(
@@ -34,17 +39,23 @@ def match_captions(
 
     Args:
         captions: one a row; None never matches.
-        queries: for each class label its queries, each a string taken literally (one string
-            stands for a list of one). A caption belongs to the class if any of them matches.
-        mode: "phrase", tokens consecutive, so that `F-16A/B` finds "an f 16a b at the show" and
-            "fig" does not find "figure"; or "substring", literal but for case.
+        queries: for each class label its queries (one stands for a list of one): strings, taken
+            literally, and expressions made by `headwater.parse_query`. A caption belongs to the
+            class if any of them matches.
+        mode: what a string means. "phrase": its tokens one after the other, so that `F-16A/B`
+            finds "an f 16a b at the show" and "fig" does not find "figure". "substring": letter by
+            letter but for case. "all": each of its tokens, anywhere. "reference": as in the
+            paper's code, a phrase if it has `-` or `/`, else "all". Phrases of expressions are
+            substrings in mode "substring", phrases in the others.
 
     Returns:
         One row a (row, label), by row and then in the order of `queries`:
         row: int64, counted from 0.
         label: the class.
         query: the first of the class's queries that matches, as given.
-        start, end: int64, where its first match lies: bytes of the caption in UTF-8, end exclusive.
+        start, end: int64, where its first match lies: bytes of the caption in UTF-8, end
+            exclusive; for expressions and "all" from the first to the last of the phrases that
+            make it true, each where it stands first.
 
     Raises:
         QueryError: no class at all, a class without queries, a query with nothing to search for,
@@ -59,6 +70,9 @@ def match_captions(
 (2, 'orange', 'orange', 13, 19)]
         >>> match_captions(captions, {"fig": "fig"}, mode="substring").rows()
         [(2, 'fig', 'fig', 0, 3)]
+        >>> from headwater.expression import parse_query
+        >>> match_captions(captions, {"fruit": parse_query('"orange" NOT "tart"')}).rows()
+        [(2, 'fruit', '"orange" NOT "tart"', 13, 19)]
     """
     return CaptionMatcher(queries, mode=mode).match(captions)
 
@@ -73,122 +87,79 @@ class CaptionMatcher:
     """
 
     def __init__(self, queries: Queries, *, mode: str = "phrase") -> None:
-        if mode not in FINDERS:
-            raise InputError("unknown match mode", expected=" or ".join(FINDERS), seen=repr(mode))
+        if mode not in MODES:
+            raise InputError("unknown match mode", expected=" or ".join(MODES), seen=repr(mode))
         wanted = query_table(queries)
-        self._finder: Finder = FINDERS[mode](wanted["query"].to_list())
-        self._wanted = wanted.with_columns(pl.Series("key", self._finder.keys, dtype=pl.Int64))
+        trees = [meaning(query, mode=mode) for query in each_query(queries)]
+        self._search, keys = _make_search(trees, mode)
+        self._wanted = wanted.with_columns(pl.Series("key", keys, dtype=pl.Int64))
+        self._block_bytes = self._search.block_bytes
 
     def match(self, captions: Sequence[str | None] | pl.Series) -> pl.DataFrame:
         """The table that `match_captions` describes."""
-        blocks = _blocks(_table(captions), self._finder.block_bytes)
+        blocks = _blocks(_table(captions), self._block_bytes)
         with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-            hits = list(pool.map(self._finder.find, blocks))
+            hits = list(pool.map(self._find, blocks))
         return (
-            pl.concat([HITS.to_frame(), *hits])
+            pl.concat([_HITS.to_frame(), *hits])
             .join(self._wanted, on="key")
-            .sort("row", "class", "rank", "start", "end")
+            .sort("row", "class", "rank")
             .unique(["row", "class"], keep="first", maintain_order=True)
             .select(MATCHES.names())
         )
 
-
-class Finder(Protocol):
-    """Searches all queries at once; queries that fold alike share a key.
-
-    Attributes:
-        keys: the key of each query.
-        block_bytes: how much text it takes best at once.
-    """
-
-    keys: list[int]
-    block_bytes: int
-
-    def find(self, block: pl.DataFrame) -> pl.DataFrame:
-        """Every match in a block (row, caption) as HITS: row, key, start and end in bytes."""
+    def _find(self, block: pl.DataFrame) -> pl.DataFrame:
+        hits = self._search.hits(block["caption"])
+        row = block["row"].to_numpy()[hits.row]
+        return pl.DataFrame([row, *hits[1:]], schema=_HITS)
 
 
-class Phrases:
-    """The finder of mode "phrase"."""
-
-    block_bytes = 1 << 19  # the arrays made of it stay in the processor's cache
-
-    def __init__(self, queries: list[str]) -> None:
-        phrases = _phrases(queries)
-        key = {phrase: i for i, phrase in enumerate(dict.fromkeys(phrases))}
-        self.keys = [key[phrase] for phrase in phrases]
-        self._finder = PhraseFinder(list(key))
-
-    def find(self, block: pl.DataFrame) -> pl.DataFrame:
-        """Every place where a query's tokens stand one after the other."""
-        tokens = tokenize(block["caption"])
-        key, first, last = self._finder.find(tokens)
-        at = tokens.rows(first)
-        begins = tokens.first[at]
-        spans = {"start": tokens.start[first] - begins, "end": tokens.end[last] - begins}
-        return pl.DataFrame({"row": block["row"].to_numpy()[at], "key": key, **spans}, schema=HITS)
+def _make_search(queries: list[Node], mode: str) -> tuple[Search, list[int]]:
+    """The queries made ready, and the key of each; those that mean the same share one."""
+    texts = list(dict.fromkeys(p.text for query in queries for p in phrases_of(query)))
+    if mode == "substring":
+        return _number(queries, texts, [fold_case(text) for text in texts], SubstringFinder, len)
+    return _number(queries, texts, _fold_phrases(texts), PhraseFinder, _longest_word)
 
 
-class Substrings:
-    """The finder of mode "substring"."""
+def _number(
+    queries: list[Node],
+    texts: list[str],
+    folded: list[Leaf],
+    make: Callable[[list[Leaf]], Finder],
+    weight: Callable[[Leaf], int],
+) -> tuple[Search, list[int]]:
+    leaves = list(dict.fromkeys(folded))
+    place = {leaf: i for i, leaf in enumerate(leaves)}
+    number = {text: place[leaf] for text, leaf in zip(texts, folded, strict=True)}
+    trees = [number_leaves(query, number) for query in queries]
+    key = {tree: i for i, tree in enumerate(dict.fromkeys(trees))}
 
-    block_bytes = 1 << 22  # polars makes its automaton anew for each block
+    def finder(wanted: list[int]) -> Finder:
+        return make([leaves[i] for i in wanted])
 
-    def __init__(self, queries: list[str]) -> None:
-        for query in queries:
-            _check_searchable(query)
-        folded = [fold_case(query) for query in queries]
-        self._key = {text: i for i, text in enumerate(dict.fromkeys(folded))}
-        self.keys = [self._key[text] for text in folded]
-
-    def find(self, block: pl.DataFrame) -> pl.DataFrame:
-        """Every place where a query stands letter by letter, case aside."""
-        patterns = list(self._key)
-        found = (
-            block.with_columns(folded=_fold_case(block["caption"]))
-            .filter(pl.col("folded").str.contains_any(patterns))
-            .with_columns(
-                text=pl.col("folded").str.extract_many(patterns, overlapping=True),
-                start=pl.col("folded").str.find_many(patterns, overlapping=True).cast(_OFFSETS),
-            )
-            .explode("text", "start")
-            .with_columns(end=pl.col("start") + pl.col("text").str.len_bytes())
-        )
-        hits = found.with_columns(
-            key=pl.col("text").replace_strict(self._key, return_dtype=pl.Int64)
-        )
-        return _unfold(hits).select(pl.col(name).cast(dtype) for name, dtype in HITS.items())
+    search = Search(list(key), weight=[weight(leaf) for leaf in leaves], finder=finder)
+    return search, [key[tree] for tree in trees]
 
 
-_OFFSETS = pl.List(pl.Int64)
-TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Null)
-FINDERS: dict[str, type[Phrases] | type[Substrings]] = {"phrase": Phrases, "substring": Substrings}
+def _longest_word(phrase: Phrase) -> int:
+    return max(map(len, phrase))
 
 
-def _phrases(queries: list[str]) -> list[Phrase]:
-    """The folded tokens of each query."""
-    tokens = tokenize(pl.Series(queries))
-    words: list[list[bytes]] = [[] for _ in queries]
+def _fold_phrases(texts: list[str]) -> list[Phrase]:
+    """The folded tokens of each text."""
+    tokens = tokenize(pl.Series(texts))
+    words: list[list[bytes]] = [[] for _ in texts]
     rows = tokens.rows(np.arange(len(tokens)))
     for row, at, to in zip(rows.tolist(), tokens.at, tokens.to, strict=True):
         words[row].append(tokens.text[at:to])
     if [] in words:
         raise QueryError(
             "a query with nothing to search for", expected="at least one letter or digit",
-            seen=repr(queries[words.index([])]),
+            seen=repr(texts[words.index([])]),
             do="Reword it, or search symbols with mode substring.",
         )  # fmt: skip
     return [tuple(phrase) for phrase in words]
-
-
-def _check_searchable(query: str) -> None:
-    """Spaces and punctuation alone would match nearly every caption; symbols may be searched."""
-    kinds = {unicodedata.category(character) for character in query}
-    if not any(kind[0] in "LNS" or kind == "Co" for kind in kinds):
-        raise QueryError(
-            "a query with nothing to search for", expected="at least one letter, digit or symbol",
-            seen=repr(query),
-        )  # fmt: skip
 
 
 def _table(captions: Sequence[str | None] | pl.Series) -> pl.DataFrame:
@@ -224,30 +195,3 @@ def _blocks(table: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
     for start, stop in pairwise(cuts):
         if stop > start:
             yield table.slice(start, stop - start)
-
-
-def _fold_case(captions: pl.Series) -> pl.Series:
-    plain = captions.str.len_bytes() == captions.str.len_chars()
-    if plain.all():
-        return captions.str.to_lowercase()
-    return pl.Series([fold_case(caption) for caption in captions], dtype=pl.String)
-
-
-def _unfold(hits: pl.DataFrame) -> pl.DataFrame:
-    """Offsets in the folded captions turned into offsets in the captions themselves."""
-    moved = hits["caption"].str.len_bytes() != hits["caption"].str.len_chars()
-    if not moved.any():
-        return hits
-    texts = zip(hits["caption"], hits["folded"], strict=True)
-    both = list(zip(texts, hits["start"], hits["end"], strict=True))
-    return hits.with_columns(
-        start=pl.Series(
-            [_original_offset(*text, start) for text, start, _ in both], dtype=pl.Int64
-        ),
-        end=pl.Series([_original_offset(*text, end) for text, _, end in both], dtype=pl.Int64),
-    )
-
-
-def _original_offset(caption: str, folded: str, offset: int) -> int:
-    characters = len(folded.encode()[:offset].decode())
-    return len(caption[:characters].encode())
