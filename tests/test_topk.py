@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from headwater import topk
 from headwater.errors import InputError, PoolError
-from headwater.topk import Rows, top_k
+from headwater.rows import Rows
+from headwater.topk import top_k
 
 quickly = settings(max_examples=80, deadline=None)
 
@@ -99,9 +100,10 @@ def test_a_pool_of_one_picture_gives_the_first_ids(block_rows):
 
 
 def test_many_queries_and_candidates_stay_within_bounds(monkeypatch):
-    monkeypatch.setattr(topk, "QUERIES", 3)
+    monkeypatch.setattr(topk, "STATE_BYTES", 24 * 14 * 3)  # three queries a pass
     monkeypatch.setattr(topk, "SPARE", 0)
-    monkeypatch.setattr(topk, "EXACT_ROWS", 5)
+    monkeypatch.setattr(topk, "HELD_BYTES", 4096)
+    monkeypatch.setattr(topk, "PAIRS", 5)
     rng = np.random.default_rng(1)
     rows, queries = rng.integers(-2, 3, (500, 3)) / 2, rng.integers(-2, 3, (10, 3)) / 2
     scores, ids = top_k(queries, [rows], 7, block_rows=50)

@@ -1,34 +1,57 @@
 """Exact maximum inner product search: one pass over shards of vectors, with no index to build.
 
-Scores are float32 matrix products, block by block. Rounding can swap two rows whose scores nearly
-tie, so every row that could still belong to the best k, given the rounding error its score may
-have, is kept and scored again in float64 at the end. That makes the answer the same for every
-block size and every split into shards.
+Scores are float32 matrix products, a block of rows at a time. Rounding can swap two rows that
+nearly tie, so each score carries a bound of its error: a row stays in the race for as long as it
+may belong to the best k, and those that are left after some blocks are scored again in float64
+from the rows in memory. The result is that of a float64 search, for every block size and every
+split into shards. How shards are read is in `rows.py`.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.errors import InputError, PoolError
+from headwater.errors import InputError
+from headwater.progress import say
+from headwater.rows import Ints, Rows, Shard, ahead
 
-Shard = NDArray[Any] | str | Path
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
-BLOCK_ROWS = 32_768  # times 768 dimensions, and times QUERIES: about 100 MB of float32 each
-QUERIES = 1024
-EXACT_ROWS = 512  # small enough for the cache
-SPARE = 256  # with k / 4: candidates beyond k that pile up before the hopeless ones are dropped
+BLOCK_ROWS = 8192
+FIRST_ROWS = 1024  # blocks begin small: floors rise before there is much to weigh
+SCORES = 4 * 2**20  # of one block, at most
+HELD_BYTES = 512 * 2**20  # rows at hand for scoring in float64; the more, the fewer such scores
+STATE_BYTES = 128 * 2**20  # for candidates; more queries than fit take another pass
+SPARE = 256  # or k: candidates beyond k that pile up before the hopeless ones are dropped
+PAIRS = 256  # scored in float64 at a time: they stay in the cache
 
 UNIT = 2.0**-24  # rounding error of one float32 operation, relative
-TINY = 2.0**-149  # and where numbers get too small for that, absolute
+NORMAL = 2.0**-126  # below it numbers may count as zero
+SQUARE = 2.0**-63  # below it squares may
+
+
+class Nearest(NamedTuple):
+    """The best rows of each query.
+
+    scores: (q, k) float32, falling; -inf where there are fewer than k rows.
+    ids: (q, k) int64; -1 where there are fewer than k rows.
+    blank: how many rows have a value that is not finite; they are in no result.
+    """
+
+    scores: Float32
+    ids: Ints
+    blank: int
 
 
 def top_k(
@@ -37,14 +60,16 @@ def top_k(
     """The k rows with the largest inner product with each query, exactly.
 
     The ids are those of a float64 brute force over the values as stored, exact ties by lower id.
-    Rows with a value that is not finite (or past 1e19, where float32 overflows) are never returned.
+    Rows with a value that is not finite (or past 1e19, where float32 overflows) are never
+    returned; how many there are is told in one line on standard error.
 
     Args:
         queries: (q, d) floats, any scale.
-        shards: arrays, memmaps or paths of .npy files, each (rows, d) of floats, in order; a row's
-            id is its place in all shards end to end. Files are read a block at a time.
+        shards: arrays, memmaps, paths of .npy files or other `headwater.rows.Vectors`, each
+            (rows, d) of floats, in order; a row's id is its place in all shards end to end. They
+            are read a block at a time, so memory does not grow with them.
         k: how many rows per query.
-        block_rows: rows scored at once; changes memory and speed, never the result.
+        block_rows: rows scored at once, at most; changes memory and speed, never the result.
 
     Returns:
         scores: (q, k) float32, falling; -inf where there are fewer than k rows.
@@ -60,203 +85,321 @@ def top_k(
         >>> scores.tolist(), ids.tolist()
         ([[1.0, 0.625]], [[0, 2]])
     """
-    asked = _checked(queries, k)
-    rows = Rows(shards, dimensions=asked.shape[1])
-    best = [_Best(query, k, rows) for query in asked]
-    rounded = asked.astype(np.float32)
-    for first, block in rows.blocks(block_rows):
-        lengths = _lengths(block)
-        for start in range(0, len(best), QUERIES):
-            scores = rounded[start : start + QUERIES] @ block.T
-            for one, row in zip(best[start : start + QUERIES], scores, strict=True):
-                one.offer(row, lengths, first)
-    return _results(best, asked, rows, k)
+    found = search(queries, shards, k, block_rows=block_rows)
+    if found.blank:
+        say(f"{found.blank:,} rows of vectors are not finite: they are in no result")
+    return found.scores, found.ids
 
 
-class Rows:
-    """Shards of vectors end to end, read by global row number.
+def search(
+    queries: NDArray[Any],
+    shards: Sequence[Shard],
+    k: int,
+    *,
+    block_rows: int = BLOCK_ROWS,
+    device: str | None = None,
+) -> Nearest:
+    """`top_k` that returns the count of rows that are not finite, and says nothing.
 
     Args:
+        queries: (q, d) floats.
         shards: as for `top_k`.
-        dimensions: what every shard must have; None takes it from the first shard.
-
-    Raises:
-        PoolError: a shard that cannot be read, is not a matrix of floats, or is of another width.
+        k: how many rows per query.
+        block_rows: rows scored at once, at most.
+        device: where torch multiplies; None takes CUDA where it is, else the CPU.
 
     Example:
-        >>> rows = Rows([np.eye(2), np.ones((3, 2))])
-        >>> len(rows), rows.take(np.array([4, 1])).tolist()
-        (5, [[1.0, 1.0], [0.0, 1.0]])
+        >>> search(np.ones((1, 1)), [np.array([[2.0], [np.nan]])], 1)
+        Nearest(scores=array([[2.]], dtype=float32), ids=array([[0]]), blank=1)
+    """
+    asked, scale = _checked(queries, k)
+    rows = Rows(shards, dimensions=asked.shape[1])
+    scores = np.full((len(asked), k), -np.inf, dtype=np.float32)
+    ids = np.full((len(asked), k), -1, dtype=np.int64)
+    depth, blank = max(1, min(k, len(rows))), 0
+    step = max(1, STATE_BYTES // (depth + _spare(depth)) // 24)
+    for start in range(0, len(asked), step):
+        some = slice(start, start + step)
+        best, blank = _pass(asked[some], rows, depth, block_rows, device)
+        with np.errstate(over="ignore"):
+            scores[some, :depth] = best.low[:, :depth] * scale[some]
+        ids[some, :depth] = best.rows[:, :depth]
+    return Nearest(scores, ids, blank)
+
+
+def _pass(
+    queries: Float64, rows: Rows, k: int, block_rows: int, device: str | None
+) -> tuple[_Best, int]:
+    """One pass over all rows: the sorted best, and how many rows are not finite."""
+    size = max(1, min(block_rows, SCORES // len(queries)))
+    held = _Held(queries)
+    best = _Best(k, held)
+    blank = 0
+    with _full_precision():
+        scorer = _Scorer(queries, size, device)
+        for first, block in ahead(rows.blocks(size, least=FIRST_ROWS)):
+            tensor = _tensor(block)
+            held.add(first, tensor)
+            hits, broken = scorer.hits(tensor, best.floors)
+            best.offer(hits._replace(rows=hits.rows + first))
+            blank += broken
+            if held.bytes >= HELD_BYTES:
+                best.settle()
+                held.clear()
+                rows.forget()
+        best.settle()
+    rows.forget()
+    best.sort()
+    return best, blank
+
+
+class _Hits(NamedTuple):
+    """Rows in the race, by query: its number, the row's, and bounds of the true score."""
+
+    queries: Ints
+    rows: Ints
+    low: Float64
+    high: Float64
+
+    def at(self, which: slice | NDArray[np.bool_]) -> _Hits:
+        return _Hits(self.queries[which], self.rows[which], self.low[which], self.high[which])
+
+
+class _Scorer:
+    """Float32 scores of a block, and which of them reach a query's floor.
+
+    A score is within error * |x| + tiny of the true one: |error| <= d * u * sum |q_i x_i| <=
+    d * u * |q| |x| whatever the order of summation, to first order in u (Higham, Accuracy and
+    Stability of Numerical Algorithms, section 3.1); four more for rounding the stored values to
+    float32 and for the lengths, 5 % for the higher orders.
     """
 
-    def __init__(self, shards: Sequence[Shard], *, dimensions: int | None = None) -> None:
-        self._shards: list[NDArray[Any]] = []
-        for number, shard in enumerate(shards):
-            self._shards.append(_open(shard, number, dimensions))
-            dimensions = self._shards[0].shape[1]
-        self._dimensions = dimensions or 0
-        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+    def __init__(self, queries: Float64, size: int, device: str | None) -> None:
+        import torch
+
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._queries = torch.from_numpy(queries.astype(np.float32)).to(self._device)
+        dimensions = queries.shape[1]
+        norms = np.linalg.norm(queries, axis=1)
+        self._error = 1.05 * (dimensions + 4) * UNIT * norms
+        self._tiny = 4 * dimensions * NORMAL
+        self._short = np.sqrt(dimensions) * SQUARE
+        # written over by every block: fresh memory costs as much as comparing does
+        self._vectors = torch.empty((size, dimensions), device=self._device)
+        self._scores = torch.empty(len(queries) * size, device=self._device)
+        self._enough = torch.empty(len(self._scores), dtype=torch.bool, device=self._device)
+
+    def hits(self, block: Tensor, floors: Float64) -> tuple[_Hits, int]:
+        """The rows of a block that may be above the (q,) floors, and how many are not finite."""
+        import torch
+
+        vectors = self._vectors[: len(block)].copy_(block)
+        lengths, blank = _lengths(vectors)
+        longest = lengths.max(initial=0) + self._short
+        reach = (floors - self._error * longest - self._tiny).astype(np.float32)
+        reach = np.nextafter(reach, np.float32(-np.inf))
+        shape = len(self._queries), len(block)
+        scores = self._scores[: math.prod(shape)]
+        torch.mm(self._queries, vectors.T, out=scores.view(shape))
+        enough = self._enough[: math.prod(shape)]
+        reach = torch.from_numpy(reach).to(self._device)[:, None]
+        torch.ge(scores.view(shape), reach, out=enough.view(shape))  # never so for NaN
+        at = np.flatnonzero(enough.cpu().numpy())
+        queries, rows = np.divmod(at, len(block))
+        found = scores[torch.from_numpy(at).to(self._device)].cpu().numpy()
+        errors = self._error[queries] * (lengths[rows] + self._short) + self._tiny
+        return _Hits(queries, rows, found - errors, found + errors), blank
+
+
+def _lengths(vectors: Tensor) -> tuple[Float64, int]:
+    """The length of each row; rows that are not finite become NaN, so that they never score."""
+    import torch
+
+    lengths = torch.linalg.vector_norm(vectors, dim=1).cpu().numpy().astype(np.float64)
+    broken = np.flatnonzero(~np.isfinite(lengths))
+    if len(broken):
+        vectors[torch.from_numpy(broken).to(vectors.device)] = torch.nan
+        lengths[broken] = 0
+    return lengths, len(broken)
+
+
+class _Held:
+    """Rows at hand as they are stored, to score some of them in float64."""
+
+    def __init__(self, queries: Float64) -> None:
+        import torch
+
+        self._queries = torch.from_numpy(queries)
+        self._blocks: list[Tensor] = []
+        self._starts: list[int] = []
+        self.bytes = 0
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._queries)
 
-    def blocks(self, size: int) -> Iterator[tuple[int, Float32]]:
-        """Consecutive rows, at most `size` of them, with the number of the first."""
-        for start, shard in zip(self._starts.tolist(), self._shards, strict=False):
-            for at in range(0, len(shard), size):
-                yield start + at, shard[at : at + size].astype(np.float32)
+    def add(self, first: int, block: Tensor) -> None:
+        self._starts.append(first)
+        self._blocks.append(block)
+        self.bytes += block.nbytes
 
-    def take(self, ids: Ints) -> Float64:
-        """The rows with these numbers, (len(ids), d) as float64."""
-        taken = np.empty((len(ids), self._dimensions))
-        where = np.searchsorted(self._starts, ids, side="right") - 1
-        for number in np.unique(where):
-            here = where == number
-            taken[here] = self._shards[number][ids[here] - self._starts[number]]
-        return taken
+    def clear(self) -> None:
+        self._starts.clear()
+        self._blocks.clear()
+        self.bytes = 0
+
+    def scores(self, queries: Ints, rows: Ints) -> Float64:
+        """The float64 score of each query with its row."""
+        import torch
+
+        order = np.argsort(rows)
+        cuts = np.searchsorted(rows[order], [*self._starts, np.iinfo(np.int64).max])
+        queries_, rows_ = torch.from_numpy(queries[order]), torch.from_numpy(rows[order])
+        sums = torch.empty(len(rows), dtype=torch.float64)
+        pair = torch.empty((2, PAIRS, self._queries.shape[1]), dtype=torch.float64)
+        for number, (first, block) in enumerate(zip(self._starts, self._blocks, strict=True)):
+            for at in range(cuts[number], cuts[number + 1], PAIRS):
+                part = slice(at, min(at + PAIRS, cuts[number + 1]))
+                left, right = pair[:, : part.stop - at]
+                left.copy_(block.index_select(0, rows_[part] - first))
+                torch.index_select(self._queries, 0, queries_[part], out=right)
+                # row by row: the sum of a matrix product would depend on what else is in it
+                torch.sum(left.mul_(right), dim=1, out=sums[part])
+        scores = np.empty(len(rows))
+        scores[order] = sums.numpy()
+        return scores
 
 
 class _Best:
-    """The best rows of one query so far, and all that may yet prove to be among them.
+    """The best k rows of each query so far, and all that may yet prove to be among them.
 
-    A float32 score c of a row x is within e = error * |x| of the true one (see `_error`). At least
-    k rows have true scores of c - e or more, for the k largest c - e; the smallest of these is the
-    floor, and a row whose c + e is below it is out for good.
+    The k-th largest lower bound of a query is its floor: at least k rows truly score that much, so
+    a row whose upper bound is below it is out for good. Scores that are known have equal bounds.
     """
 
-    def __init__(self, query: Float64, k: int, rows: Rows) -> None:
-        self._query, self._k, self._rows = query, k, rows
-        self._error = _error(query)
-        self._tiny = len(query) * TINY
-        self._floor = -np.inf
-        self._scores = np.empty(0)
-        self._errors = np.empty(0)
-        self.ids = np.empty(0, dtype=np.int64)
+    def __init__(self, k: int, held: _Held) -> None:
+        self._k, self._held = k, held
+        shape = len(held), k + _spare(k)
+        self.low = np.full(shape, -np.inf)
+        self.high = np.full(shape, -np.inf)
+        self.rows = np.full(shape, -1, dtype=np.int64)
+        self._counts = np.zeros(len(held), dtype=np.int64)
+        self.floors = np.full(len(held), -np.inf)
 
-    def offer(self, scores: Float32, lengths: Float64, first: int) -> None:
-        """Consider consecutive rows: (n,) scores and lengths, the number of the first."""
-        reach = np.float32(self._floor - self._error * lengths.max(initial=0) - self._tiny)
-        at = np.flatnonzero(scores >= np.nextafter(reach, np.float32(-np.inf)))  # never NaN
-        errors = self._error * lengths[at] + self._tiny
-        hopeful = scores[at] + errors >= self._floor
-        at, errors = at[hopeful], errors[hopeful]
-        self._scores = np.concatenate([self._scores, scores[at]])
-        self._errors = np.concatenate([self._errors, errors])
-        self.ids = np.concatenate([self.ids, at + first])
-        if self._full:
-            self._prune()
+    def offer(self, hits: _Hits) -> None:
+        """Consider rows, sorted by query, whose numbers are above all earlier ones."""
+        coming = np.bincount(hits.queries, minlength=len(self._held))
+        ends = np.cumsum(coming)
+        full = self._counts + coming > self.low.shape[1]
+        for query in np.flatnonzero(full):
+            self._squeeze(int(query), hits.at(slice(ends[query] - coming[query], ends[query])))
+        self._append(hits.at(~full[hits.queries]) if full.any() else hits)
 
-    @property
-    def _full(self) -> bool:
-        return len(self.ids) > self._k + self._k // 4 + SPARE
+    def settle(self) -> None:
+        """Score in float64 what is open; all the rows in question are still held."""
+        self._raise_floors()
+        open_ = (self.high > self.low) & (self.high >= self.floors[:, None])
+        queries, slots = np.nonzero(open_)
+        exact = self._held.scores(queries, self.rows[open_])
+        self.low[queries, slots] = self.high[queries, slots] = exact
+        self._raise_floors()
+        keep = (self.high >= self.floors[:, None]) & (self.rows >= 0)
+        hits = _Hits(np.nonzero(keep)[0], self.rows[keep], self.low[keep], self.high[keep])
+        self._clear(slice(None))
+        self._append(hits)
 
-    def _prune(self) -> None:
-        low = self._scores - self._errors
-        self._floor = np.partition(low, len(low) - self._k)[-self._k]
-        self._keep(self._scores + self._errors >= self._floor)
-        if self._full:
-            self._settle()
+    def sort(self) -> None:
+        """Order each query's rows by falling score, ties by lower number."""
+        order = np.lexsort((self.rows, -self.low), axis=-1)
+        self.low = np.take_along_axis(self.low, order, 1)
+        self.rows = np.take_along_axis(self.rows, order, 1)
 
-    def _settle(self) -> None:
-        """Very many rows nearly tie: score them exactly now, and keep k.
+    def _raise_floors(self) -> None:
+        place = self.low.shape[1] - self._k
+        self.floors = np.partition(self.low, place, axis=1)[:, place]
 
-        Later rows that tie exactly have higher ids and lose, so none of the dropped is missed.
+    def _append(self, hits: _Hits) -> None:
+        coming = np.bincount(hits.queries, minlength=len(self._held))
+        skip = self._counts - (np.cumsum(coming) - coming)
+        slots = np.arange(len(hits.queries)) + skip[hits.queries]
+        self.low[hits.queries, slots] = hits.low
+        self.high[hits.queries, slots] = hits.high
+        self.rows[hits.queries, slots] = hits.rows
+        self._counts += coming
+
+    def _clear(self, which: int | slice) -> None:
+        self.low[which], self.high[which], self.rows[which] = -np.inf, -np.inf, -1
+        self._counts[which] = 0
+
+    def _squeeze(self, query: int, hits: _Hits) -> None:
+        """Drop what is hopeless of one query whose hits do not fit."""
+        count = self._counts[query]
+        low = np.concatenate([self.low[query, :count], hits.low])
+        high = np.concatenate([self.high[query, :count], hits.high])
+        rows = np.concatenate([self.rows[query, :count], hits.rows])
+        if len(low) >= self._k:
+            self.floors[query] = np.partition(low, len(low) - self._k)[len(low) - self._k]
+        keep = np.flatnonzero(high >= self.floors[query])
+        if len(keep) > self.low.shape[1]:
+            keep = self._settled(query, low, high, rows)
+        self._clear(query)
+        self.low[query, : len(keep)] = low[keep]
+        self.high[query, : len(keep)] = high[keep]
+        self.rows[query, : len(keep)] = rows[keep]
+        self._counts[query] = len(keep)
+
+    def _settled(self, query: int, low: Float64, high: Float64, rows: Ints) -> Ints:
+        """Very many rows nearly tie: score them now, and say which k are best.
+
+        Later rows that tie exactly have higher numbers and lose, so none of the dropped is missed.
         """
-        who = np.zeros(len(self.ids), dtype=np.int64)
-        self._scores = _exact(self._query[None], who, self._rows, self.ids)
-        self._errors = np.zeros(len(self.ids))
-        self._keep(_order(self._scores, self.ids)[: self._k])
-        self._floor = self._scores[-1]
-
-    def _keep(self, which: NDArray[Any]) -> None:
-        self._scores, self._errors = self._scores[which], self._errors[which]
-        self.ids = self.ids[which]
+        open_ = np.flatnonzero((high > low) & (high >= self.floors[query]))
+        low[open_] = self._held.scores(np.full(len(open_), query), rows[open_])
+        high[open_] = low[open_]
+        best = np.lexsort((rows, -low))[: self._k]
+        self.floors[query] = low[best[-1]]
+        return best
 
 
-def _error(query: Float64) -> float:
-    """How far a float32 inner product may be from the true one, per length of the other vector.
-
-    |error| <= d * u * sum |q_i x_i| <= d * u * |q| |x| whatever the order of summation, to first
-    order in u (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1); four more
-    for rounding the stored values to float32 and for the lengths, 5 % for the higher orders.
-    """
-    return 1.05 * (len(query) + 4) * UNIT * float(np.linalg.norm(query))
+def _spare(k: int) -> int:
+    return max(k, SPARE)
 
 
-def _lengths(block: Float32) -> Float64:
-    """The length of each row; rows that are not finite become NaN, so that they never score."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.linalg.norm(block, axis=1)
-    broken = ~np.isfinite(lengths)
-    block[broken] = np.nan
-    lengths[broken] = 0
-    return np.asarray(lengths, dtype=np.float64)
+def _tensor(array: NDArray[Any]) -> Tensor:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an array that must not be written: none is
+        return torch.from_numpy(array)
 
 
-def _results(best: list[_Best], queries: Float64, rows: Rows, k: int) -> tuple[Float32, Ints]:
-    scores = np.full((len(best), k), -np.inf, dtype=np.float32)
-    ids = np.full((len(best), k), -1, dtype=np.int64)
-    for start in range(0, len(best), QUERIES):
-        some = best[start : start + QUERIES]
-        who = np.repeat(np.arange(len(some)), [len(one.ids) for one in some])
-        found = np.concatenate([one.ids for one in some])
-        exact = _exact(queries[start : start + QUERIES], who, rows, found)
-        for number in range(len(some)):
-            own = np.arange(*np.searchsorted(who, [number, number + 1]))
-            top = own[_order(exact[own], found[own])[:k]]
-            scores[start + number, : len(top)] = exact[top]
-            ids[start + number, : len(top)] = found[top]
-    return scores, ids
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Multiply in float32 proper: TF32 and bfloat16 would break the bounds."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
-def _exact(queries: Float64, who: Ints, rows: Rows, ids: Ints) -> Float64:
-    """The float64 score of each row `ids[i]` with the query `who[i]`, read in the order of ids.
-
-    Summed row by row, not by a matrix product, whose rounding depends on what else is in it.
-    """
-    scores = np.empty(len(ids))
-    order = np.argsort(ids, kind="stable")
-    for start in range(0, len(ids), EXACT_ROWS):
-        part = order[start : start + EXACT_ROWS]
-        scores[part] = (rows.take(ids[part]) * queries[who[part]]).sum(axis=1)
-    return scores
-
-
-def _order(scores: Float64, ids: Ints) -> Ints:
-    return np.lexsort((ids, -scores))
-
-
-def _checked(queries: NDArray[Any], k: int) -> Float64:
+def _checked(queries: NDArray[Any], k: int) -> tuple[Float64, Float64]:
+    """The queries with values of about 1, and the power of two that makes them what they were."""
     asked = np.asarray(queries)
     if asked.ndim != 2 or asked.dtype.kind != "f":
         seen = f"shape {asked.shape} of {asked.dtype}"
         raise InputError(
             "queries of the wrong kind", expected="a (q, d) array of floats", seen=seen
         )
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(np.linalg.norm(asked.astype(np.float32), axis=1))
+    finite = np.isfinite(asked).all(axis=1)
     if not finite.all():
-        seen = f"query {int(np.flatnonzero(~finite)[0])} with NaN, infinity or more than 1e19"
+        seen = f"query {int(np.flatnonzero(~finite)[0])} with NaN or infinity"
         raise InputError("a query that cannot be compared", expected="finite values", seen=seen)
     if k < 1:
         raise InputError("k is too small", expected="at least 1", seen=str(k))
-    return asked.astype(np.float64)
-
-
-def _open(shard: Shard, number: int, dimensions: int | None) -> NDArray[Any]:
-    name = Path(shard).name if isinstance(shard, str | Path) else f"number {number}"
-    try:
-        array = np.load(shard, mmap_mode="r") if isinstance(shard, str | Path) else shard
-    except (OSError, ValueError, EOFError) as error:
-        raise PoolError(
-            f"the vectors {name} cannot be read", expected="a whole .npy file", seen=str(error)
-        ) from None
-    if array.ndim != 2 or array.dtype.kind != "f":
-        seen = f"shape {array.shape} of {array.dtype}"
-        raise PoolError(f"vectors of the wrong kind in {name}", expected="(rows, d)", seen=seen)
-    if dimensions is not None and array.shape[1] != dimensions:
-        raise PoolError(
-            f"the vectors {name} do not fit", expected=f"{dimensions} dimensions",
-            seen=str(array.shape[1]), do="Use the model that embedded the pool.",
-        )  # fmt: skip
-    return array
+    exact = asked.astype(np.float64)
+    largest = np.abs(exact).max(axis=1, initial=0, keepdims=True)
+    scale = np.ldexp(1.0, np.frexp(largest)[1] - 1)
+    return exact / scale, scale

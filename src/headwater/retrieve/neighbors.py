@@ -14,7 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.errors import InputError, PoolError
-from headwater.topk import Rows, Shard, top_k
+from headwater.rows import Rows, Shard
+from headwater.topk import top_k
 
 NEIGHBORS = pl.Schema(
     {
