@@ -10,8 +10,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "headwater"
 
 GROUND = [
-    "clip", "descriptor", "pairs", "store", "topk", "rows", "decode", "engine", "progress", "yamlfile",
-    "prompts", "expression", "errors",
+    "clip", "descriptor", "pairs", "store", "topk", "decode", "engine", "progress", "yamlfile",
+    "prompts", "rows", "expression", "errors",
 ]  # fmt: skip
 STAGES = ["retrieve", "synthesize", "curate", "adapt", "evaluate", "compare", "report"]
 PLACES = ["task", "pool"]
