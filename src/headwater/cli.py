@@ -46,6 +46,7 @@ Pretrained = Annotated[
 ]
 Config = Annotated[str | None, typer.Option(help="For an unknown name: the model's JSON config.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core if not given.")]
+Engine = Annotated[str, typer.Option(help="What runs side by side: local processes, or ray.")]
 Seed = Annotated[int, typer.Option(help="Decides everything that is random.")]
 PoolName = Annotated[str, typer.Option(help="The namespace of the ids of the pool's pairs.")]
 SetFolder = Annotated[Path, typer.Argument(metavar="SET", help="A finished set.")]
@@ -97,6 +98,7 @@ def run_recipe(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE instead of what it says.")
     ] = None,
+    engine: Engine = "local",
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,7 +109,8 @@ def run_recipe(
     from headwater.recipe import load_recipe
     from headwater.study import run_study
 
-    study = run_study(load_recipe(recipe, changes=tuple(changes or ())), out, workers=workers)
+    told = load_recipe(recipe, changes=tuple(changes or ()))
+    study = run_study(told, out, engine=engine, workers=workers)
     terminal.show(study.summary(), as_json, terminal.summary)
 
 
@@ -156,6 +159,7 @@ def retrieve(
     ] = 0.5,
     pool_name: PoolName = "pool",
     seed: Seed = 0,
+    engine: Engine = "local",
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -173,7 +177,8 @@ def retrieve(
     )  # fmt: skip
     counts = step(
         pool, load_task(task), out, how=how, seed=seed, pool_name=pool_name,
-        clip=_clip(model, pretrained, config) if model else None, vectors=vectors, workers=workers,
+        clip=_clip(model, pretrained, config) if model else None, vectors=vectors, engine=engine,
+        workers=workers,
     )  # fmt: skip
     terminal.show(counts, as_json, terminal.pairs)
 
@@ -248,6 +253,7 @@ def import_(
     task: TaskName,
     out: Out,
     name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "imported",
+    engine: Engine = "local",
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -258,7 +264,7 @@ def import_(
     from headwater.steps.importing import import_images
     from headwater.task import load_task
 
-    counts = import_images(folder, load_task(task), out, name=name, workers=workers)
+    counts = import_images(folder, load_task(task), out, name=name, engine=engine, workers=workers)
     terminal.show(counts, as_json, terminal.pairs)
 
 

@@ -8,7 +8,7 @@ This file orders steps and nothing else: what a step does is in `steps/`, what a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,7 @@ class Study:
 
     root: Path
     recipe: Recipe
+    engine: str = "local"
     workers: int | None = None
 
     @cached_property
@@ -158,6 +159,12 @@ class Study:
             return [most]
         return [n for n in self.recipe.scales if n <= most]
 
+    def run(
+        self, work: Callable[[Heat], str | None], heats: Sequence[Heat], *, label: str
+    ) -> list[str | None]:
+        """Work on heats side by side; what went wrong with each."""
+        return run_shards(work, heats, engine=self.engine, workers=self.workers, label=label)
+
     def finish(self) -> None:
         """From the finished trials to results, verdict, report and cost."""
         self.report()
@@ -217,20 +224,22 @@ class Study:
         return rows
 
 
-def open_study(root: Path, *, workers: int | None = None) -> Study:
+def open_study(root: Path) -> Study:
     """A study that was begun in `root`, by the recipe it holds."""
     if not (root / "recipe.yaml").is_file():
         raise SetError(f"{root} is not a study", expected="recipe.yaml", seen="no such file")
-    return Study(root, load_recipe(root / "recipe.yaml"), workers)
+    return Study(root, load_recipe(root / "recipe.yaml"))
 
 
-def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study:
+def run_study(
+    recipe: Recipe, out: Path, *, engine: str = "local", workers: int | None = None
+) -> Study:
     """Run a recipe in the folder `out`, or go on with it.
 
     Args:
         recipe: with paths that hold from here.
         out: the study's folder. Seeds, scales, learning rates and arms may grow between runs.
-        workers: processes for shards and trials.
+        engine, workers: what runs shards and trials side by side, as `run_shards` takes them.
 
     Raises:
         RunError: some trials failed; the others are done and told of.
@@ -241,14 +250,14 @@ def run_study(recipe: Recipe, out: Path, *, workers: int | None = None) -> Study
         >>> from headwater import load_recipe, run_study
         >>> study = run_study(load_recipe("roses.yaml"), Path("out/roses"))  # doctest: +SKIP
     """
-    study = Study(out, recipe, workers)
+    study = Study(out, recipe, engine, workers)
     settle(recipe, out)
     for name in source_order(recipe):
         make_source(study, name)
     examine_off_the_shelf(study)
     errors = choose_sources(study)
     heats = list(study.heats())
-    errors += run_heats(heats, workers=workers)
+    errors += run_heats(study, heats)
     study.finish()
     if errors:
         raise RunError(
@@ -266,7 +275,7 @@ def choose_sources(study: Study) -> list[str]:
         if arm.choose and name not in study.choices
     }
     heats = [h for by_source in candidates.values() for own in by_source.values() for h in own]
-    told = run_shards(rehearse, heats, workers=study.workers, label="choosing sources")
+    told = study.run(rehearse, heats, label="choosing sources")
     if candidates and not any(told):
         for name, by_source in candidates.items():
             study.choices[name] = best_source(by_source, study.recipe.primary.metric)
@@ -276,14 +285,14 @@ def choose_sources(study: Study) -> list[str]:
     return [error for error in told if error]
 
 
-def run_heats(heats: list[Heat], *, workers: int | None) -> list[str]:
+def run_heats(study: Study, heats: list[Heat]) -> list[str]:
     """Run what is left, side by side; what went wrong.
 
     Finished heats are only looked through, for which no process need be started.
     """
     left = [heat for heat in heats if not heat.finished]
     told = [run_heat(heat) for heat in heats if heat.finished]
-    told += run_shards(run_heat, left, workers=workers, label="training")
+    told += study.run(run_heat, left, label="training")
     return [error for error in told if error]
 
 
@@ -325,7 +334,8 @@ def _retrieve(study: Study, name: str, source: Source) -> None:
     retrieve(
         pool.path, study.task, study.sourced(name), how=how, seed=study.recipe.seed,
         pool_name=pool.name, clip=study.retriever if asks_a_model else None,
-        vectors=study.vectors() if asks_a_model else None, workers=study.workers,
+        vectors=study.vectors() if asks_a_model else None, engine=study.engine,
+        workers=study.workers,
     )  # fmt: skip
 
 
@@ -348,7 +358,10 @@ def _perturb(study: Study, name: str, source: Source) -> None:
 
 def _import(study: Study, name: str, source: Source) -> None:
     folder = Path(str(source.import_)) if source.import_ else study.task.folder(str(source.split))
-    import_images(folder, study.task, study.sourced(name), name=name, workers=study.workers)
+    import_images(
+        folder, study.task, study.sourced(name), name=name, engine=study.engine,
+        workers=study.workers,
+    )  # fmt: skip
 
 
 MAKERS = {

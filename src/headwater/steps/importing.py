@@ -22,7 +22,13 @@ SHARD = 1000  # images a shard
 
 
 def import_images(
-    folder: Path, task: Task, out: Path, *, name: str = "imported", workers: int | None = None
+    folder: Path,
+    task: Task,
+    out: Path,
+    *,
+    name: str = "imported",
+    engine: str = "local",
+    workers: int | None = None,
 ) -> Json:
     """Make the set `out` of the images in `folder`.
 
@@ -31,7 +37,7 @@ def import_images(
         task: whose classes they are.
         out: the new set's folder.
         name: the namespace of the ids, and the source they are known by.
-        workers: processes.
+        engine, workers: what runs side by side, as `run_shards` takes them.
 
     Returns:
         Images left after each gate.
@@ -49,7 +55,8 @@ def import_images(
             jobs = [
                 (folder, name, rows[i : i + SHARD], captions) for i in range(0, len(rows), SHARD)
             ]
-            make_parts(out, _part, jobs, label="importing images", workers=workers)
+            label = "importing images"
+            make_parts(out, _part, jobs, label=label, engine=engine, workers=workers)
             story = f"Images made elsewhere, imported as {name} for the task {task.name}."
             title = f"{task.name}: {name}"
             finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)

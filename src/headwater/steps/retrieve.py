@@ -52,6 +52,7 @@ def retrieve(
     pool_name: str = "pool",
     clip: Clip | None = None,
     vectors: str | Path | None = None,
+    engine: str = "local",
     workers: int | None = None,
 ) -> Json:
     """Make the set `out` of the pool's pairs for the task's classes.
@@ -65,7 +66,7 @@ def retrieve(
         pool_name: the namespace of the ids.
         clip: the model that made the vectors; needed for neighbors.
         vectors: the embedded pool, where the pool does not carry vectors itself.
-        workers: processes.
+        engine, workers: what runs side by side, as `run_shards` takes them.
 
     Returns:
         Pairs left after each gate, and how many wait to be downloaded.
@@ -93,7 +94,8 @@ def retrieve(
             _write_hits(out, pool, neighbor_hits(pool, task, clip, how, embedded=embedded))
         matcher = CaptionMatcher(task.queries, mode=how.mode) if "mode" in how.arguments else None
         work = partial(_part, pool, task.labels, matcher, how.unsafe_above, out)
-        make_parts(out, work, pool.shards, label=f"retrieving by {how.by}", workers=workers)
+        label = f"retrieving by {how.by}"
+        make_parts(out, work, pool.shards, label=label, engine=engine, workers=workers)
         labels = [UNTARGETED] if how.by == "random" else task.labels
         story = f"Real pairs of the pool {pool.name}, found by {how.by} for the task {task.name}."
         title = f"{task.name} by {how.by}"

@@ -46,6 +46,7 @@ def make_parts(
     jobs: Sequence[Job],
     *,
     label: str,
+    engine: str = "local",
     workers: int | None = None,
 ) -> None:
     """Make the parts of a set that are not there yet.
@@ -55,12 +56,13 @@ def make_parts(
         work: makes one part; picklable, and pure but for reading its input.
         jobs: what each part is made from; their number is the number of shards.
         label: what the progress bar says.
-        workers: processes, as `run_shards` takes them.
+        engine, workers: what runs side by side, as `run_shards` takes them.
     """
     missing = [
         (number, job) for number, job in enumerate(jobs) if not _is_made(folder, number, len(jobs))
     ]
-    run_shards(partial(_make, folder, work, len(jobs)), missing, workers=workers, label=label)
+    make = partial(_make, folder, work, len(jobs))
+    run_shards(make, missing, engine=engine, workers=workers, label=label)
 
 
 def finish_set(
