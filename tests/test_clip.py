@@ -22,6 +22,7 @@ from headwater.clip import (
     resize_images,
     untrained_clip,
 )
+from headwater.clip.texts import is_causal
 from headwater.errors import InputError, ModelError
 
 
@@ -61,7 +62,9 @@ def test_what_was_saved_is_what_was_there(folder, tmp_path):
 
 def test_a_name_with_its_config_and_weights_is_the_same_model(folder, tmp_path):
     (tmp_path / "toy.json").write_text(json.dumps(CONFIG))
-    named = load_clip("toy", pretrained=folder / WEIGHTS_NAME, config=tmp_path / "toy.json")
+    named = load_clip(
+        "toy", pretrained=folder / WEIGHTS_NAME, config=tmp_path / "toy.json", activation="gelu"
+    )
     assert named.digest == load_clip(folder).digest
     np.testing.assert_array_equal(named.encode_texts(["x"]), load_clip(folder).encode_texts(["x"]))
     assert "toy" not in open_clip.list_models()
@@ -70,8 +73,80 @@ def test_a_name_with_its_config_and_weights_is_the_same_model(folder, tmp_path):
 def test_a_weights_only_checkpoint_loads(folder, tmp_path):
     (tmp_path / "toy.json").write_text(json.dumps(CONFIG))
     torch.save({"state_dict": load_clip(folder).model.state_dict()}, tmp_path / "toy.pt")
+    (tmp_path / "toy.json").write_text(json.dumps(CONFIG | {"quick_gelu": False}))
     named = load_clip("toy", pretrained=tmp_path / "toy.pt", config=tmp_path / "toy.json")
     np.testing.assert_array_equal(named.encode_texts(["x"]), load_clip(folder).encode_texts(["x"]))
+
+
+def bare(folder: Path, tmp_path: Path, **config: object) -> dict[str, object]:
+    """How one asks for the toy's weights with a config that says what `config` says."""
+    (tmp_path / "toy.json").write_text(json.dumps(CONFIG | config))
+    return {"pretrained": folder / WEIGHTS_NAME, "config": tmp_path / "toy.json"}
+
+
+def test_the_activation_of_bare_weights_is_never_guessed(folder, tmp_path):
+    asked = bare(folder, tmp_path)
+    with pytest.raises(ModelError, match="--activation") as caught:
+        load_clip("toy", **asked)
+    assert "\n" not in str(caught.value)
+    gelu, quick = (load_clip("toy", **asked, activation=a) for a in ("gelu", "quickgelu"))
+    np.testing.assert_array_equal(
+        gelu.encode_texts(["a rose"]), load_clip(folder).encode_texts(["a rose"])
+    )
+    assert np.abs(quick.encode_texts(["a rose"]) - gelu.encode_texts(["a rose"])).max() > 1e-4
+    assert quick.config["quick_gelu"]
+
+
+def test_a_config_or_a_name_states_the_activation(folder, tmp_path):
+    for quick in (True, False):
+        clip = load_clip("toy", **bare(folder, tmp_path, quick_gelu=quick))
+        assert clip.config["quick_gelu"] is quick
+    assert load_clip("toy-quickgelu", **bare(folder, tmp_path)).config["quick_gelu"]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "activation", "says"),
+    [
+        ("toy-quickgelu", {"quick_gelu": False}, None, "its config: gelu, its name: quickgelu"),
+        ("toy", {"quick_gelu": True}, "gelu", "its config: quickgelu, you: gelu"),
+        ("toy", {}, "relu", "gelu or quickgelu"),
+    ],
+)
+def test_two_activations_are_one_too_many(folder, tmp_path, name, config, activation, says):
+    with pytest.raises(ModelError, match=says):
+        load_clip(name, **bare(folder, tmp_path, **config), activation=activation)
+
+
+def test_a_folder_states_the_activation_by_its_format(folder):
+    assert load_clip(folder, activation="gelu").digest == load_clip(folder).digest
+    with pytest.raises(ModelError, match="two activations"):
+        load_clip(folder, activation="quickgelu")
+
+
+def test_texts_are_run_no_further_than_the_longest_of_them():
+    texts = ["", "rose", "a photo of a rose in the garden", "a " * 40]
+    for config in (CONFIG, CONFIG | {"text_cfg": TEXT | {"pool_type": "eos", "eos_id": 49407}}):
+        clip = untrained_clip(config)
+        assert is_causal(clip.model)
+        tokens = clip.tokens(texts)
+        with torch.no_grad():
+            for n in range(1, 5):
+                whole = clip.model.encode_text(tokens[:n])
+                np.testing.assert_allclose(clip.encode_tokens(tokens[:n]), whole, atol=1e-6)
+        assert clip.encode_tokens(tokens[:0]).shape == (0, clip.dim)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"text_cfg": TEXT | {"no_causal_mask": True}}, {"text_cfg": TEXT | {"pool_type": "last"}},
+     {"custom_text": True}],
+)  # fmt: skip
+def test_a_tower_that_may_look_behind_the_end_of_text_runs_on_all_of_it(other):
+    clip = untrained_clip(CONFIG | other)
+    assert not is_causal(clip.model)
+    tokens = clip.tokens(["rose", "a photo of a rose"])
+    with torch.no_grad():
+        np.testing.assert_array_equal(clip.encode_tokens(tokens), clip.model.encode_text(tokens))
 
 
 def test_batches_change_nothing_but_float_noise():
@@ -200,7 +275,9 @@ def test_pickled_weights_are_refused_without_being_run(tmp_path):
     torch.save({"x": Trap()}, tmp_path / "toy.pt")
     for name in ("toy.pt", "toy.bin"):
         with pytest.raises(ModelError, match=r"unpickling|safetensors"):
-            load_clip("toy", pretrained=tmp_path / name, config=tmp_path / "toy.json")
+            load_clip(
+                "toy", pretrained=tmp_path / name, config=tmp_path / "toy.json", activation="gelu"
+            )
 
 
 def broken(folder: Path, name: str, content: bytes | None) -> Path:

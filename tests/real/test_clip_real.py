@@ -12,6 +12,7 @@ import torch
 from headwater.adapt.head import zero_shot_head
 from headwater.adapt.probe import linear_probe
 from headwater.clip import Clip, load_clip
+from headwater.clip.encoder import Encoder
 from headwater.decode import decode_rgb
 from headwater.evaluate import accuracy, predictions_table
 
@@ -30,7 +31,9 @@ pytestmark = pytest.mark.skipif(
 def clip() -> Clip:
     torch.set_num_threads(2)
     weights, config = MODEL / "mini-RN-64.safetensors", MODEL / "mini-RN-64.json"
-    return load_clip("mini-RN-64", pretrained=weights, config=config, device="cpu")
+    return load_clip(
+        "mini-RN-64", pretrained=weights, config=config, activation="gelu", device="cpu"
+    )
 
 
 def names() -> list[str]:
@@ -65,3 +68,20 @@ def test_the_half_precision_file_saves_and_opens_as_a_folder(clip, tmp_path):
     assert again.image_size == 64
     texts = ["a photo of an ox."]
     np.testing.assert_array_equal(again.encode_texts(texts), clip.encode_texts(texts))
+
+
+def test_bf16_is_within_a_hundredth_of_float32(clip):
+    images = [path.read_bytes() for path in sorted((TASK / "val").rglob("*.*"))]
+    texts = [prompt.format(name) for name in names() for prompt in PROMPTS]
+    for kind, data in (("images", images), ("captions", texts)):
+        exact, half = (features(clip, kind, data, precision=p) for p in ("float32", "bf16"))
+        assert not np.array_equal(exact, half)
+        assert (exact * half).sum(1).min() > 1 - 1e-2
+
+
+def features(clip: Clip, kind: str, data: list, *, precision: str) -> np.ndarray:
+    encoder = Encoder(clip, precision=precision, workers=0)
+    found = np.zeros((len(data), clip.dim), np.float32)
+    for rows, made in getattr(encoder, kind)(enumerate(data)):
+        found[rows] = made
+    return found

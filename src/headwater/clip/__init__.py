@@ -9,14 +9,13 @@ opens the same folder as `local-dir:FOLDER`.
 """
 
 from headwater.clip.load import load_clip, load_head, untrained_clip
-from headwater.clip.model import HEAD_NAME, TEXT_LIMIT, Clip, Floats
+from headwater.clip.model import HEAD_NAME, Clip, Floats
 from headwater.clip.pixels import Geometry, Images, Pixels, resize_images
 from headwater.clip.source import CONFIG_NAME, WEIGHTS_NAME
 
 __all__ = [
     "CONFIG_NAME",
     "HEAD_NAME",
-    "TEXT_LIMIT",
     "WEIGHTS_NAME",
     "Clip",
     "Floats",

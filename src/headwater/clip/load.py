@@ -25,6 +25,7 @@ def load_clip(
     *,
     pretrained: str | Path | None = None,
     config: str | Path | None = None,
+    activation: str | None = None,
     device: str | torch.device | None = None,
 ) -> Clip:
     """Open a CLIP model.
@@ -33,10 +34,14 @@ def load_clip(
         model: a folder that open_clip would open as `local-dir:`, or the name of an architecture.
         pretrained: for a name: one of open_clip's tags (downloaded) or a local weights file.
         config: for a name open_clip does not know: the JSON file that describes the architecture.
+        activation: gelu or quickgelu. A weights file does not tell which one it was trained with,
+            so it must be stated: by a `-quickgelu` name, by `quick_gelu` in the config, or here.
+            Tags and folders state it themselves.
         device: where to put it; by default the GPU if there is one.
 
     Raises:
-        ModelError: not there, half-written, of another architecture, or in need of unpickling.
+        ModelError: not there, half-written, of another architecture, in need of unpickling, or with
+            an activation that nobody states.
 
     Example:
         >>> load_clip("ViT-B-23", pretrained="openai")
@@ -46,9 +51,9 @@ def load_clip(
 such as ViT-B-32, ... saw ViT-B-23. Give one of those, ...
     """
     if pretrained is None and config is None:
-        source = from_folder(Path(str(model).removeprefix("local-dir:")))
+        source = from_folder(Path(str(model).removeprefix("local-dir:")), activation=activation)
     else:
-        source = from_name(str(model), pretrained, config)
+        source = from_name(str(model), pretrained=pretrained, config=config, activation=activation)
     clip = build(source, seed=0)
     _fill(clip.model, source.weights)
     clip.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -18,14 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headwater.clip.pixels import Geometry, Images, Pixels, resize_images
+from headwater.clip.precision import computing
 from headwater.clip.source import CONFIG_NAME, WEIGHTS_NAME
+from headwater.clip.texts import encode_tokens, tokenize
 from headwater.prompts import fill
 from headwater.store import digest_file, replacing, write_bytes
 
 HEAD_NAME = "head.safetensors"
-
-# Byte-pair encoding is quadratic in the length of a word, and 77 tokens never need more letters.
-TEXT_LIMIT = 1_000
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,9 +91,10 @@ class Clip:
         """Images of any size at this model's input size: uint8 (n, size, size, 3)."""
         return resize_images(images, **self.geometry._asdict())
 
-    def pixels(self, images: Pixels) -> Tensor:
+    def pixels(self, images: Pixels | Tensor) -> Tensor:
         """What the encoder takes: uint8 (n, size, size, 3) -> normalized (n, 3, size, size)."""
-        batch = torch.tensor(images, device=self.device).permute(0, 3, 1, 2).float().div_(255)
+        batch = torch.as_tensor(images).to(self.device, non_blocking=True)
+        batch = batch.permute(0, 3, 1, 2).float().div_(255)
         mean, std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std)
         )
@@ -102,10 +102,19 @@ class Clip:
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """Token ids (n, context) of texts; whatever is too long is cut."""
-        tokens: Tensor = self.tokenizer([" ".join(text.split())[:TEXT_LIMIT] for text in texts])
-        return tokens
+        return tokenize(self.tokenizer, texts)
 
-    @torch.no_grad()
+    def encode_pixels(self, images: Pixels | Tensor) -> Tensor:
+        """Features (n, d), float32 and L2-normalized, of one batch of uint8 (n, size, size, 3).
+
+        It stays on the model's device; precision and gradients are the caller's (`computing`).
+        """
+        return F.normalize(self.model.encode_image(self.pixels(images)).float(), dim=-1)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Features (n, d), float32 and not normalized, of one batch of token ids (n, context)."""
+        return encode_tokens(self.model, tokens.to(self.device, non_blocking=True)).float()
+
     def encode_images(self, images: Images, batch_size: int = 256) -> Floats:
         """Features of images of any size: (n, d) float32, L2-normalized.
 
@@ -115,11 +124,10 @@ class Clip:
         features = np.zeros((len(images), self.dim), np.float32)
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
-            batch = self.model.encode_image(self.pixels(self.resize(images[rows])))
-            features[rows] = F.normalize(batch, dim=-1).cpu().numpy()
+            with computing("float32", self.device):
+                features[rows] = self.encode_pixels(self.resize(images[rows])).cpu().numpy()
         return features
 
-    @torch.no_grad()
     def encode_texts(
         self, texts: Sequence[str], *, normalize: bool = False, batch_size: int = 256
     ) -> Floats:
@@ -128,8 +136,9 @@ class Clip:
         features = np.zeros((len(texts), self.dim), np.float32)
         for start in range(0, len(texts), batch_size):
             rows = slice(start, start + batch_size)
-            batch = self.model.encode_text(self.tokens(texts[rows]).to(self.device))
-            features[rows] = (F.normalize(batch, dim=-1) if normalize else batch).cpu().numpy()
+            with computing("float32", self.device):
+                batch = self.encode_tokens(self.tokens(texts[rows]))
+                features[rows] = (F.normalize(batch, dim=-1) if normalize else batch).cpu().numpy()
         return features
 
     def class_text_features(self, names: Sequence[str], templates: Sequence[str]) -> Floats:

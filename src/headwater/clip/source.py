@@ -15,6 +15,7 @@ from headwater.errors import ModelError, first_line
 
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
+ACTIVATIONS = ("gelu", "quickgelu")
 SAFE_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")  # the last three with weights_only
 
 
@@ -28,7 +29,7 @@ class Source:
     folder: Path | None
 
 
-def from_folder(folder: Path) -> Source:
+def from_folder(folder: Path, *, activation: str | None = None) -> Source:
     """A folder in open_clip's own format.
 
     Raises:
@@ -50,19 +51,29 @@ def from_folder(folder: Path) -> Source:
                 do="Give the folder of an open_clip model.",
             )
     content = _json(folder / CONFIG_NAME)
+    config = _table(content, "model_cfg")
+    stated = {"its config": bool(config.get("quick_gelu", False))}  # open_clip's format says so
+    _agree(str(folder), stated | _asked(activation))
     return Source(
-        _table(content, "model_cfg"),
+        config,
         _table(content, "preprocess_cfg", {}),
         folder / WEIGHTS_NAME,
         folder,
     )
 
 
-def from_name(name: str, pretrained: str | Path | None, config: str | Path | None) -> Source:
+def from_name(
+    name: str,
+    *,
+    pretrained: str | Path | None,
+    config: str | Path | None,
+    activation: str | None = None,
+) -> Source:
     """An architecture by name, or by its JSON config, with a tag or a weights file.
 
     Raises:
-        ModelError: an unknown name or tag, or weights that are not there.
+        ModelError: an unknown name or tag, weights that are not there, or an activation that
+            nobody states or that two places state differently.
     """
     architecture = _json(Path(config)) if config else open_clip.get_model_config(name)
     if architecture is None:
@@ -75,9 +86,57 @@ def from_name(name: str, pretrained: str | Path | None, config: str | Path | Non
         )
     tag = open_clip.get_pretrained_cfg(name, str(pretrained))
     if tag:
-        _check_activation(name, str(pretrained), architecture, tag)
+        _check_tag(name, str(pretrained), architecture, tag)
+        stated = {f"the tag {pretrained}": bool(tag.get("quick_gelu", False))}
+        _agree(name, stated | _asked(activation))
         return Source(architecture, dict(tag), _download(name, tag), None)
-    return Source(architecture, {}, _weights_file(name, pretrained), None)
+    weights = _weights_file(name, pretrained)
+    quick = _stated_activation(name, architecture, weights, activation)
+    return Source({**architecture, "quick_gelu": quick}, {}, weights, None)
+
+
+def _stated_activation(
+    name: str, config: Mapping[str, Any], weights: Path, activation: str | None
+) -> bool:
+    """Whether a weights file wants QuickGELU, which nothing in it tells and nobody may guess.
+
+    The shapes are the same either way; with the wrong one, a model is some points worse than it
+    should be and says nothing (open_clip issue 771).
+    """
+    stated = {"its config": bool(config["quick_gelu"])} if "quick_gelu" in config else {}
+    if name.endswith("-quickgelu"):
+        stated["its name"] = True
+    stated |= _asked(activation)
+    if not stated:
+        raise ModelError(
+            f"the activation of {weights.name} is not stated",
+            expected="gelu or quickgelu, whichever it was trained with",
+            seen="bare weights",
+            do="Give --activation (activation= in Python, activation: in a recipe); OpenAI's own "
+            "CLIPs want quickgelu.",
+        )
+    return _agree(name, stated)
+
+
+def _asked(activation: str | None) -> dict[str, bool]:
+    if activation is None:
+        return {}
+    if activation not in ACTIVATIONS:
+        raise ModelError(
+            "unknown activation", expected=" or ".join(ACTIVATIONS), seen=str(activation)
+        )
+    return {"you": activation == "quickgelu"}
+
+
+def _agree(model: str, stated: Mapping[str, bool]) -> bool:
+    """What all say that say something: whether the activation is QuickGELU."""
+    if len(set(stated.values())) > 1:
+        said = ", ".join(f"{who}: {ACTIVATIONS[quick]}" for who, quick in stated.items())
+        raise ModelError(
+            f"two activations are stated for {model}", expected="one", seen=said,
+            do="Take the one it was trained with.",
+        )  # fmt: skip
+    return next(iter(stated.values()))
 
 
 def _weights_file(name: str, pretrained: str | Path | None) -> Path:
@@ -102,7 +161,7 @@ def _download(name: str, tag: Mapping[str, Any]) -> Path:
         ) from error
 
 
-def _check_activation(
+def _check_tag(
     name: str, tag: str, architecture: Mapping[str, Any], stated: Mapping[str, Any]
 ) -> None:
     """open_clip only warns here, and then the model is some points worse than it should be."""
