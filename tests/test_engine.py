@@ -3,93 +3,38 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.shard_work import (
+    Stubborn,
+    alive,
+    always_killed,
+    fail_backwards,
+    fail_on_three,
+    give_function,
+    killed_at_first,
+    never_answers,
+    note,
+    own_pid,
+    raise_stubborn,
+    running,
+    square,
+    start_script,
+    tries,
+    wait_until,
+)
 
 from headwater.engine import run_shards
 from headwater.engine.crew import Outcome, outcomes
 from headwater.engine.local import Processes
 from headwater.errors import InputError, RunError, SetError
 
-
-def square(x: int) -> int:
-    return x * x
-
-
-def fail_on_three(x: int) -> int:
-    if x == 3:
-        raise SetError("three", expected="not three", seen="3")
-    return x
-
-
-def begin(folder: Path, x: int) -> int:
-    """Leave a mark for every try; how many there were before."""
-    before = len(list(folder.glob(f"{x}-*")))
-    (folder / f"{x}-{before}").touch()
-    return before
-
-
-def tries(folder: Path) -> dict[int, int]:
-    return Counter(int(path.name.split("-")[0]) for path in folder.glob("*-*"))
-
-
-def killed_at_first(folder: Path, x: int) -> int:
-    if begin(folder, x) == 0 and x == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 10 * x
-
-
-def always_killed(folder: Path, x: int) -> None:
-    begin(folder, x)
-    if x == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def never_answers(folder: Path, x: int) -> None:
-    begin(folder, x)
-    os._exit(9)
-
-
-def fail_backwards(folder: Path, x: int) -> None:
-    """Both of the first two fail, the second first."""
-    begin(folder, x)
-    if x == 1:
-        wait_until((folder / "2-0").exists, 60)
-        time.sleep(0.3)
-    raise SetError("failed", seen=str(x))
-
-
-class Stubborn(Exception):  # noqa: N818
-    """Can be pickled, but not unpickled."""
-
-    def __init__(self, one: str, *, two: int) -> None:
-        super().__init__(one)
-
-
-def raise_stubborn(_: int) -> None:
-    raise Stubborn("no such luck", two=2)
-
-
-def give_function(_: int) -> object:
-    return lambda: None
-
-
-def own_pid(_: object) -> int:
-    return os.getpid()
-
-
-def note(folder: Path, x: int) -> int:
-    (folder / f"{x}.txt").write_text(str(os.getpid()))
-    return x
+WAITING = "run_shards(partial(note_and_wait, folder), [0, 1], workers=2)"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -204,7 +149,7 @@ def test_each_shard_has_two_lives(
 
 
 def test_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
-    parent = start_script(tmp_path, workers=2)
+    parent = start_script(tmp_path, WAITING)
     workers_ids = running(tmp_path, 2)
     os.killpg(parent.pid, signal.SIGINT)
     _, err = parent.communicate(timeout=30)
@@ -215,58 +160,11 @@ def test_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    parent = start_script(tmp_path, workers=2)
+    parent = start_script(tmp_path, WAITING)
     workers_ids = running(tmp_path, 2)
     parent.kill()
     parent.communicate()
     assert wait_until(lambda: not any(alive(pid) for pid in workers_ids), 10)
-
-
-def start_script(folder: Path, *, workers: int) -> subprocess.Popen[str]:
-    """A script in a session of its own whose workers never come to an end."""
-    script = folder / "script.py"
-    script.write_text(
-        f"""if True:
-        from functools import partial
-        from pathlib import Path
-        from headwater.engine import local, run_shards
-        from tests.test_engine import note_and_wait
-        local.PRELOAD = []
-        if __name__ == "__main__":
-            work = partial(note_and_wait, Path({str(folder)!r}))
-            run_shards(work, list(range({workers})), workers={workers})
-    """
-    )
-    return subprocess.Popen(
-        [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def running(folder: Path, workers: int) -> list[int]:
-    """The ids of the script's workers, once all of them are at work."""
-    notes = [folder / f"{number}.txt" for number in range(workers)]
-    assert wait_until(lambda: all(path.exists() and path.read_text() for path in notes), 60)
-    return [int(path.read_text()) for path in notes]
-
-
-def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
-def wait_until(happened: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not happened():
-        time.sleep(0.02)
-    return happened()
-
-
-def note_and_wait(folder: Path, x: int) -> None:
-    note(folder, x)
-    time.sleep(120)
 
 
 def test_no_shards_is_no_work() -> None:

@@ -11,6 +11,8 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,7 +71,7 @@ class RayTasks:
         try:
             outcome: Outcome = self._ray.cloudpickle.loads(self._ray.get(reference))
         except errors.RayTaskError as error:
-            return Outcome(error=_no_headwater(error))
+            return Outcome(error=_task_failed(error))
         except errors.OutOfMemoryError:
             return Outcome(killed="too little memory")
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
@@ -94,7 +96,7 @@ def _import_ray() -> Any:
 
 def _connect(ray: Any, workers: int | None) -> None:
     """To the cluster at RAY_ADDRESS or one that `ray start` left here, else to a new one."""
-    _check_address(os.environ.get("RAY_ADDRESS", ""))
+    _check_cluster()
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     try:
         try:
@@ -107,8 +109,9 @@ def _connect(ray: Any, workers: int | None) -> None:
         ) from None
 
 
-def _check_address(address: str) -> None:
-    # Ray itself waits for minutes, and then ends the process.
+def _check_cluster() -> None:
+    # For a cluster that is gone Ray itself waits for minutes, and then ends the process.
+    address = os.environ.get("RAY_ADDRESS") or _left_running()
     place = urlsplit(address if "://" in address else f"//{address}")
     if not place.hostname or place.port is None:
         return
@@ -116,9 +119,16 @@ def _check_address(address: str) -> None:
         socket.create_connection((place.hostname, place.port), timeout=PATIENCE).close()
     except OSError as error:
         raise InputError(
-            "no Ray cluster at RAY_ADDRESS", expected=f"an answer from {address}", seen=str(error),
-            do="Start it with `ray start --head`, or unset RAY_ADDRESS.",
+            "no Ray cluster answers", expected=f"one at {address}", seen=str(error),
+            do="Mend or unset RAY_ADDRESS; if it is not set, `ray stop` forgets what ran here.",
         ) from None  # fmt: skip
+
+
+def _left_running() -> str:
+    """The address of the cluster that `ray start` noted on this machine, if any."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or gettempdir())
+    note = folder / "ray" / "ray_current_cluster"
+    return note.read_text().strip() if note.exists() else ""
 
 
 def _threads() -> dict[str, str]:
@@ -127,11 +137,11 @@ def _threads() -> dict[str, str]:
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(worker_count(None))}
 
 
-def _no_headwater(error: BaseException) -> RunError:
+def _task_failed(error: BaseException) -> RunError:
     return RunError(
-        "a Ray worker could not begin",
+        "a Ray task could not run",
         seen=str(getattr(error, "cause", error)),
-        do="Every node needs the same Python, headwater and ray.",
+        do="Every node needs the same Python, headwater and ray, and a way to this machine.",
     )
 
 
