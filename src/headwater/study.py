@@ -29,7 +29,7 @@ from headwater.engine import run_shards
 from headwater.errors import RecipeError, RunError, SetError
 from headwater.findings import judge, tell_results
 from headwater.pairs import set_size
-from headwater.pool import open_pool
+from headwater.pool import open_pool, vector_models
 from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move, refuse_other_study
 from headwater.report import render_report
 from headwater.steps.curate import curate
@@ -82,7 +82,7 @@ class Study:
         Raises:
             RecipeError: the pool carries vectors, but nobody says of which model.
         """
-        if open_pool(self.pool.path).shards[0].image_vectors is None:
+        if not vector_models(open_pool(self.pool.path).shards[0]):
             embed(self.pool.path, self.root / "vectors", clip=self.retriever)
             return self.root / "vectors"
         if self.pool.model is None:

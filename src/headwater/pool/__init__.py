@@ -7,6 +7,7 @@ vectors.py    embeddings beside the rows             describe.py  what a pool is
 Nothing is converted and nothing is ever written into a pool. docs/formats.md tells the layouts.
 """
 
+from headwater.pool.arrays import FileArray
 from headwater.pool.describe import describe
 from headwater.pool.images import has_images, read_images
 from headwater.pool.layouts import LAYOUTS, Pool, PoolShard, open_pool
@@ -16,6 +17,7 @@ from headwater.pool.vectors import metadata_path, read_vectors, vector_models, w
 __all__ = [
     "ALIASES",
     "LAYOUTS",
+    "FileArray",
     "Pool",
     "PoolShard",
     "count_rows",

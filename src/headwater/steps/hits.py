@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from headwater.errors import PoolError
-from headwater.pool import Pool, PoolShard, count_rows, iter_captions, read_table, read_vectors
+from headwater.pool import (
+    FileArray,
+    Pool,
+    PoolShard,
+    count_rows,
+    iter_captions,
+    read_table,
+    read_vectors,
+    vector_models,
+)
 from headwater.prompts import fill
 from headwater.retrieve.neighbors import search_neighbors
 from headwater.retrieve.sample import random_rows
@@ -83,8 +92,8 @@ def neighbor_hits(
         clip.encode_texts(texts, normalize=True),
         texts,
         [label for label, _ in prompts],
-        image_shards=_vectors(carrier, "image"),
-        text_shards=_vectors(carrier, "text"),
+        image_shards=_vectors(carrier, "image", how.features),
+        text_shards=_vectors(carrier, "text", how.features),
         k=how.k,
     )
     hits = _as_hits(found)
@@ -139,10 +148,11 @@ def check_model(vectors: Path, clip: Clip) -> None:
             )  # fmt: skip
 
 
-def _vectors(pool: Pool, kind: str) -> list[Any]:
+def _vectors(pool: Pool, kind: str, features: str | None) -> list[FileArray]:
     """All vectors of a kind; none where no shard has any."""
-    have = [shard for shard in pool.shards if getattr(shard, f"{kind}_vectors")]
-    return [read_vectors(shard, kind) for shard in pool.shards] if have else []
+    if not any(vector_models(shard, kind) for shard in pool.shards):
+        return []
+    return [read_vectors(shard, kind, model=features) for shard in pool.shards]
 
 
 def _follow_keys(hits: pl.DataFrame, embedded: Pool, pool: Pool) -> pl.DataFrame:
