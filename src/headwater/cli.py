@@ -156,6 +156,7 @@ def retrieve(
     model: Annotated[str | None, typer.Option(help="The model that embedded the pool.")] = None,
     pretrained: Pretrained = None,
     config: Config = None,
+    activation: Activation = None,
     n: Annotated[int, typer.Option("-n", help="How many pairs random draws.")] = 10_000,
     unsafe_above: Annotated[
         float, typer.Option(help="The punsafe above which a pair is unsafe.")
@@ -186,7 +187,6 @@ def retrieve(
     terminal.show(counts, as_json, terminal.pairs)
 
 
-    activation: Activation = None,
 @app.command()
 def synthesize(
     task: TaskName,
@@ -280,6 +280,7 @@ def curate(
     out: Out,
     pretrained: Pretrained = None,
     config: Config = None,
+    activation: Activation = None,
     size: Annotated[int, typer.Option(help="Side of every image, pixels.")] = 256,
     aggregate: Annotated[str, typer.Option(help="Over a class's texts: mean or max.")] = "mean",
     fraction: Annotated[float, typer.Option(help="Share kept of each class.")] = 0.3,
@@ -310,7 +311,6 @@ def curate(
     )  # fmt: skip
     clip = _clip(model, pretrained, config, activation)
     terminal.show(step(source, load_task(task), out, clip=clip, how=how), as_json, terminal.pairs)
-    activation: Activation = None,
 
 
 @app.command()
@@ -321,6 +321,7 @@ def adapt(
     out: Out,
     pretrained: Pretrained = None,
     config: Config = None,
+    activation: Activation = None,
     n: Annotated[int | None, typer.Option("-n", help="Pairs to train on; else all.")] = None,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-5,
     epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 30,
@@ -352,7 +353,6 @@ def evaluate(
     task: TaskName,
     out: Out,
     split: Annotated[list[str] | None, typer.Option(help="Splits; test if not given.")] = None,
-    activation: Activation = None,
     as_json: AsJson = False,
 ) -> None:
     """Predictions of a model on a task's images, and the metrics that follow from them.
@@ -472,6 +472,7 @@ def pool_embed(
     out: Out,
     pretrained: Pretrained = None,
     config: Config = None,
+    activation: Activation = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 256,
     as_json: AsJson = False,
 ) -> None:
@@ -502,7 +503,6 @@ def _settings(kind: Callable[..., Settings], **values: Any) -> Settings:
         first = error.errors()[0]
         flag = "--" + str(first["loc"][0]).replace("_", "-")
         raise InputError(f"{flag}: {first['msg']}", seen=repr(first["input"])) from None
-    activation: Activation = None,
 
 
 def _fail(message: str, code: int) -> int:
