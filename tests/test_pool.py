@@ -12,7 +12,9 @@ import pytest
 from headwater.decode import encode_jpeg
 from headwater.errors import PoolError
 from headwater.pool import (
+    count_rows,
     describe,
+    find_rows,
     has_images,
     iter_captions,
     open_pool,
@@ -93,6 +95,22 @@ def test_captions_may_be_stored_as_other_things_than_text(tmp_path: Path, dtype:
     assert read_table(shard)["caption"].equals(streamed)
 
 
+def test_a_caption_of_ten_megabytes_passes(tmp_path: Path) -> None:
+    long = "rose " * 2_000_000
+    pl.DataFrame({"TEXT": ["a", long, None]}).write_parquet(tmp_path / "a.parquet")
+    ((_, captions),) = iter_captions(open_pool(tmp_path).shards[0])
+    assert captions[1] == long
+    assert len(describe(open_pool(tmp_path))["sample"][1]) == 200
+
+
+def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
+    pl.DataFrame(schema={"key": pl.String, "TEXT": pl.String}).write_parquet(tmp_path / "a.parquet")
+    shard = open_pool(tmp_path).shards[0]
+    assert list(iter_captions(shard)) == []
+    assert read_table(shard).height == count_rows(shard) == 0
+    assert list(read_images(shard, ["a"])) == []
+
+
 def test_a_caption_that_is_not_utf8_is_null_and_the_others_stay(tmp_path: Path) -> None:
     pl.DataFrame({"TEXT": [b"a rose", b"\xff\xfe", "größe".encode()]}).write_parquet(
         tmp_path / "a.parquet"
@@ -113,6 +131,16 @@ def test_wanted_rows_are_those_of_the_whole_table(tmp_path: Path) -> None:
     whole = read_table(shard)[[3, 70, 999]]
     assert some.select("key", "caption", "url").equals(whole.select("key", "caption", "url"))
     assert read_table(shard, rows=np.empty(0, np.int64)).columns == some.columns
+
+
+def test_rows_are_found_by_their_keys(tmp_path: Path) -> None:
+    rows = {"uid": ["a", None, "c"], "TEXT": ["x", "y", "z"], "jpg": [b"1", b"2", b"3"]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
+    shard = open_pool(tmp_path).shards[0]
+    made = read_table(shard)["key"][1]
+    assert find_rows(shard, ["c", made, "nowhere"]).rows() == [(1, made), (2, "c")]
+    assert [data for _, _, data in read_images(shard, ["c", made])] == [b"2", b"3"]
+    assert find_rows(shard, []).rows() == []
 
 
 def test_a_key_twice_matters_only_where_it_is_read(tmp_path: Path) -> None:
@@ -200,6 +228,66 @@ def unrelated_files(folder: Path) -> None:
     open_pool(folder)
 
 
+def a_file(folder: Path) -> None:
+    folder.mkdir()
+    pl.DataFrame({"caption": ["x"]}).write_parquet(folder / "a.parquet")
+    open_pool(folder / "a.parquet")
+
+
+def a_row_too_far(folder: Path) -> None:
+    make_webdataset(folder, rows=3)
+    read_table(open_pool(folder).shards[0], rows=np.array([0, 3]))
+
+
+def captions_in_lists(folder: Path) -> None:
+    folder.mkdir()
+    pl.DataFrame({"caption": [["a"], ["b"]]}).write_parquet(folder / "a.parquet")
+    list(iter_captions(open_pool(folder).shards[0]))
+
+
+def text_that_is_not_utf8(folder: Path) -> None:
+    """Declared as text, so that polars refuses the whole column."""
+    folder.mkdir()
+    pl.DataFrame({"caption": ["QQQQ", "rose"]}).write_parquet(
+        folder / "a.parquet", compression="uncompressed", statistics=False
+    )
+    data = (folder / "a.parquet").read_bytes()
+    (folder / "a.parquet").write_bytes(data.replace(b"QQQQ", b"\xff\xfe\xff\xfe"))
+    list(iter_captions(open_pool(folder).shards[0]))
+
+
+def no_bytes_at_all(folder: Path) -> None:
+    make_webdataset(folder, shards=1)
+    (folder / "00000.parquet").write_bytes(b"")
+    read_table(open_pool(folder).shards[0])
+
+
+def parquet_cut_short(folder: Path) -> None:
+    make_webdataset(folder, shards=1)
+    path = folder / "00000.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    list(iter_captions(open_pool(folder).shards[0]))
+
+
+def captions_that_are_not_json(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "1.png").write_bytes(picture(0))
+    (folder / "captions.json").write_text("[" * 100_000)
+    list(iter_captions(open_pool(folder).shards[0]))
+
+
+def captions_in_a_list(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "1.png").write_bytes(picture(0))
+    (folder / "captions.json").write_text('["a rose"]')
+    list(iter_captions(open_pool(folder).shards[0]))
+
+
+def no_such_kind_of_vectors(folder: Path) -> None:
+    make_webdataset(folder, shards=1)
+    read_vectors(open_pool(folder).shards[0], "image")
+
+
 def captions_of_numbers(folder: Path) -> None:
     folder.mkdir()
     pl.DataFrame({"caption": [1, 2], "key": ["a", "b"]}).write_parquet(folder / "a.parquet")
@@ -241,6 +329,15 @@ def missing(folder: Path) -> None:
         (missing, "no such pool"),
         (empty_folder, "saw an empty folder"),
         (unrelated_files, "saw 1 other files"),
+        (a_file, "saw a file. Give the folder it is in"),
+        (a_row_too_far, "a row that is not there: expected rows below 3, saw 0 to 3"),
+        (captions_in_lists, r"caption is not text: expected strings, saw List\(String\)"),
+        (text_that_is_not_utf8, "expected a whole Parquet file, texts in UTF-8"),
+        (no_bytes_at_all, "cannot read"),
+        (parquet_cut_short, "cannot read"),
+        (captions_that_are_not_json, "cannot read captions.json: expected JSON like"),
+        (captions_in_a_list, "captions.json is not a mapping: expected JSON like"),
+        (no_such_kind_of_vectors, "has no image embeddings"),
         (captions_of_numbers, "caption is not text: expected strings, saw Int64"),
         (no_captions, "has no captions"),
         (a_key_twice, "has a key twice"),

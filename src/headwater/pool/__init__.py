@@ -11,7 +11,7 @@ from headwater.pool.arrays import FileArray
 from headwater.pool.describe import describe
 from headwater.pool.images import has_images, read_images
 from headwater.pool.layouts import LAYOUTS, Pool, PoolShard, open_pool
-from headwater.pool.tables import ALIASES, count_rows, iter_captions, read_table
+from headwater.pool.tables import ALIASES, count_rows, find_rows, iter_captions, read_table
 from headwater.pool.vectors import metadata_path, read_vectors, vector_models, write_vectors
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "PoolShard",
     "count_rows",
     "describe",
+    "find_rows",
     "has_images",
     "iter_captions",
     "metadata_path",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from headwater.errors import PoolError
 Bytes = NDArray[np.uint8]
 
 OPEN_STREAMS = 4
+WINDOW_BYTES = 64 * 2**20  # of a file, looked into for scattered rows
 MAX_HEADER = 10_000  # characters; numpy's own bound for a header that is not trusted
 ZIP_HEADER = 30  # bytes before the name in a zip member's own header, which ends in two lengths
 
@@ -102,14 +104,22 @@ class FileArray:
         return data.view(self.dtype).reshape(count, self.shape[1])
 
     def _scattered(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        if self._offset is not None and len(self):
-            with _reading(self._name):
-                mapped = np.memmap(
-                    self._path, self.dtype, mode="r", offset=self._offset, shape=self.shape
-                )
-            return np.array(mapped[rows])
-        parts = [self._rows(row, 1) for row in rows.tolist()]
-        return np.concatenate(parts) if parts else np.empty((0, self.shape[1]), self.dtype)
+        """Distinct rows, rising: a window of the file at a time, from the first to the last."""
+        taken = np.empty((len(rows), self.shape[1]), self.dtype)
+        step = max(1, WINDOW_BYTES // max(1, self._width))
+        for at in range(0, len(self), step):
+            part = slice(*np.searchsorted(rows, [at, at + step]))
+            inside = rows[part]
+            if len(inside):
+                taken[part] = self._window(inside[0], inside[-1] + 1)[inside - inside[0]]
+        return taken
+
+    def _window(self, first: int, stop: int) -> NDArray[Any]:
+        if self._offset is None or not self._width:
+            return self._rows(first, stop - first)
+        shape, offset = (stop - first, self.shape[1]), self._offset + first * self._width
+        with _reading(self._name):
+            return np.memmap(self._path, self.dtype, mode="r", offset=offset, shape=shape)
 
     def _streamed(self, first: int, count: int) -> Bytes:
         with _LOCK:
@@ -209,8 +219,8 @@ def _reading(name: str) -> Iterator[None]:
     except PoolError:
         raise
     except (
-        OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error,
-        NotImplementedError, RuntimeError,
+        OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
+        SyntaxError, tokenize.TokenError,
     ) as error:  # fmt: skip
         expected = "a whole .npz" if ".npz" in name else "a whole .npy"
         raise PoolError(f"cannot read {name}", expected=expected, seen=str(error)) from None

@@ -13,14 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 import fsspec
-import numpy as np
 import polars as pl
 
 from headwater.decode import MAX_BYTES
 from headwater.errors import PoolError
 from headwater.pool.layouts import IMAGE_SUFFIXES, PoolShard, list_files
 from headwater.pool.sources import open_source
-from headwater.pool.tables import find_columns, named_blocks
+from headwater.pool.tables import find_columns, find_rows, named_blocks
 
 Found = Iterator[tuple[str, str, bytes]]
 
@@ -116,14 +115,11 @@ def _in_files(shard: PoolShard, names: dict[str, str]) -> Found:
 
 
 def _in_table(shard: PoolShard, wanted: set[str]) -> Found:
-    rows: list[int] = []
-    for block in named_blocks(shard, ["key"]):
-        rows += block.filter(pl.col("key").is_in(wanted))["row"].to_list()
+    rows = find_rows(shard, wanted)["row"].to_numpy()
     column = find_columns(open_source(shard))["image"]
     suffix = column if column in IMAGE_SUFFIXES else "jpg"
-    left = set(wanted)
-    for block in named_blocks(shard, ["key", "image"], rows=np.array(rows, np.int64)):
-        for key, data in block.select("key", "image").iter_rows():
-            if key in left and data is not None:
-                left.remove(key)
-                yield key, f"{PurePosixPath(key).name}.{suffix}", data
+    for block in named_blocks(shard, ["key", "image"], rows=rows):
+        for key, data in (
+            block.filter(pl.col("image").is_not_null()).select("key", "image").iter_rows()
+        ):
+            yield key, f"{PurePosixPath(key).name}.{suffix}", data

@@ -5,7 +5,7 @@ Captions are streamed, the rest is read for wanted rows only: a shard may have 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from itertools import chain
 from typing import Any
@@ -30,6 +30,9 @@ ALIASES = {
 """Columns as Headwater calls them, and the names people's pools have for them."""
 
 TEXTS = ("key", "caption", "url", "sha256")
+
+PAIR = {"url", "caption"}
+"""What a key is made of where the pool has none."""
 
 BATCH_ROWS = 250_000
 """Rows read at once: some 50 MB of LAION's columns."""
@@ -72,10 +75,9 @@ def read_table(
         images: whether to read image bytes that stand in the table itself.
 
     Returns:
-        Columns key (str), caption (str or null), url, nsfw (as the pool has it), sha256, and
-        `image` (bytes) if asked for and there; a column the pool lacks is null. With `rows`, each
-        wanted row once, by rising number, which stands in a column `row` (int64), and the column
-        `punsafe` (as the pool has it).
+        Columns key (str), caption (str or null), url, nsfw and punsafe (as the pool has them),
+        sha256, and `image` (bytes) if asked for and there; a column the pool lacks is null. With
+        `rows`, each wanted row once, by rising number, in a further column `row` (int64).
 
     Raises:
         PoolError: unreadable, without captions, with captions that are not text, a key twice among
@@ -87,11 +89,20 @@ def read_table(
     wanted = None if rows is None else _checked(rows, source)
     table = pl.concat(named_blocks(shard, names, rows=wanted), how="vertical_relaxed")
     _refuse_twins(table, shard)
-    if rows is not None:
-        return table
-    if table["nsfw"].dtype == pl.Null:
-        table = table.with_columns(nsfw=pl.col("punsafe"))
-    return table.drop("row", "punsafe")
+    return table.drop("row") if rows is None else table
+
+
+def find_rows(shard: PoolShard, keys: Collection[str]) -> pl.DataFrame:
+    """Where keys stand in a shard: columns row (int64) and key, by row; others are not there.
+
+    Raises:
+        PoolError: unreadable, or one of the keys stands there twice.
+    """
+    wanted = pl.DataFrame({"key": sorted(set(keys))}, schema={"key": pl.String})
+    blocks = named_blocks(shard, ["key"])
+    found = pl.concat([block.join(wanted, on="key", how="semi").sort("row") for block in blocks])
+    _refuse_twins(found, shard)
+    return found
 
 
 def named_blocks(
@@ -108,9 +119,11 @@ def named_blocks(
         `row` (int64) and the columns asked for, in memory of their own.
     """
     source = open_source(shard)
-    found = find_columns(source)
-    needed = {*names, "url", "caption"} if "key" in names else {*names}  # a key may be made of them
-    columns = {name: alias for name, alias in found.items() if name in needed}
+    known = find_columns(source)
+    needed = set(names)
+    if "key" in needed and not needed >= PAIR and not _all_have_keys(source, known.get("key")):
+        needed |= PAIR
+    columns = {name: alias for name, alias in known.items() if name in needed}
     size = IMAGE_ROWS if "image" in columns else BATCH_ROWS
     aliases = list(columns.values())
     empty = (np.empty(0, np.int64), source.read(aliases, 0, 0))
@@ -186,6 +199,13 @@ def _decode(value: bytes | None) -> str | None:
         return None if value is None else value.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _all_have_keys(source: Source, column: str | None) -> bool:
+    if column is None:
+        return False
+    blocks = sweep(source, [column], size=BATCH_ROWS)
+    return not any(block[column].null_count() for _, block in blocks)
 
 
 def _checked(rows: NDArray[np.int64], source: Source) -> NDArray[np.int64]:
