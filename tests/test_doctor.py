@@ -86,7 +86,7 @@ def test_hits_inside_words_are_told_with_the_words(told):
         {"word": "figure", "captions": 12}, {"word": "config", "captions": 3},
     ]  # fmt: skip
     assert sentences(told, "inside") == [
-        "fig stands inside longer words in 15 captions (figure 12, config 3), which are left out; "
+        '"fig" stands inside longer words in 15 captions (figure 12, config 3), which are left out; '
         "11 are in."
     ]
 
@@ -98,8 +98,8 @@ def test_a_nested_name_is_told_with_what_is_only_the_longer_one(told):
         "of_b": 21, "only": 20,
     }  # fmt: skip
     assert sentences(told, "nested") == [
-        "orange stands inside blood orange: 20 of the 26 captions of orange (77 %) name only "
-        "blood orange."
+        '"orange" stands inside "blood orange": 20 of the 26 captions of "orange" (77 %) name only '
+        '"blood orange".'
     ]
 
 
@@ -111,6 +111,7 @@ def test_two_classes_of_one_name_are_told(told):
 
 
 def test_an_empty_class_comes_first_with_what_would_help(told):
+    assert told["sentence"] == "1 of 6 classes has no caption."
     assert told["findings"][0]["text"] == "1 of 6 classes has no caption: beach wagon."
     row = of(told, "beach wagon")
     assert row["with_synonyms"] == 4

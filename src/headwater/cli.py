@@ -129,6 +129,36 @@ def status(study: StudyFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def doctor(
+    task: TaskName,
+    pool: Annotated[str, typer.Option("--pool", help="The pool's folder, any fsspec path.")],
+    mode: Annotated[
+        str, typer.Option(help="How captions match: phrase, all, substring or reference.")
+    ] = "phrase",
+    synonyms: Annotated[
+        Path | None, typer.Option(help="JSON with further names to try: {label: [names]}.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a task's class names would find in a pool's captions, before anything is spent.
+
+    Example: headwater doctor --task roses.yaml --pool pool --html doctor.html
+    """
+    from headwater.steps.doctor import doctor as step
+    from headwater.steps.doctor import read_synonyms, write_page
+    from headwater.task import load_task
+
+    names = read_synonyms(synonyms) if synonyms else None
+    told = step(pool, load_task(task), mode=mode, synonyms=names, seed=seed, workers=workers)
+    if html:
+        write_page(told, html)
+    terminal.show(told, as_json, terminal.doctor)
+
+
+@app.command()
 def retrieve(
     pool: Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")],
     task: TaskName,

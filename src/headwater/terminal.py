@@ -83,6 +83,29 @@ def task(value: Row) -> None:
     print(plain("  splits: " + (", ".join(value["images"]) or "none, names only")))
 
 
+def doctor(value: Row) -> None:
+    """One line a class, then what was found, the most important first."""
+    rows([_doctor_row(row) for row in value["classes"]])
+    print()
+    print(plain(value["sentence"]))
+    for finding in value["findings"]:
+        print(plain(f"- {finding['text']}"))
+    print(f"{value['matched']:,} of {value['captions']:,} captions name a class.")
+
+
+def _doctor_row(row: Row) -> Row:
+    inside = [f"{word['word']} {word['captions']:,}" for word in row["inside"][:3]]
+    return {
+        "class": row["label"],
+        "captions": row["captions"],
+        "shared": row["captions"] - row["alone"],
+        "inside": row["rejected"],
+        "+synonyms": row["with_synonyms"],
+        "+all": row["with_all"],
+        "longer words": ", ".join(inside) or None,
+    }
+
+
 def summary(value: Row) -> None:
     """A finished study: its funnels, its numbers, its answer, and where the report is."""
     for source, counts in value["funnels"].items():

@@ -1,23 +1,18 @@
 """The page: a study's numbers and pictures into page.html, as one string.
 
-It opens offline and loads nothing: charts are inline SVG, images data addresses, no script. Its
-security policy allows just that, and names the one style sheet by its digest.
+Charts are inline SVG, images data addresses; `frame.py` holds what makes it safe to open.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from headwater.errors import plain
 from headwater.report import views
 from headwater.report.data import ReportData, measured
+from headwater.report.frame import render
 
 HIDDEN_SPLITS = ("train", "val")
 SIZES = {"wide": (520, 400), "narrow": (340, 380)}
@@ -33,15 +28,13 @@ def render_report(study: ReportData) -> str:
     Raises:
         InputError: an image of the gallery is of an unknown format.
     """
-    style = _style()
     axis = views.verdict_axis(study.verdict, margin=study.margin)
     large = [e for e in study.verdict if views.is_largest(e, study.verdict) or e["primary"]]
     small = [e for e in study.verdict if e not in large]
     splits = _splits(study)
-    return _environment().get_template("page.html").render(
+    return render(
+        "page.html",
         study=study,
-        style=Markup(style),
-        digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         slots=_slots(study),
         axis=axis,
         answer=_answer(study),
@@ -121,24 +114,3 @@ def _limit(study: ReportData, strong: list[str]) -> tuple[int | None, str]:
     """The images from which on one of the primary's two arms has no more, and which arm that is."""
     sizes = [(study.largest[arm], arm) for arm in strong if arm in study.largest]
     return min(sizes) if len(sizes) == 2 else (None, "")
-
-
-def _style() -> str:
-    return files("headwater.report").joinpath("page.css").read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    """Jinja with everything escaped, stripped of control characters, and nothing undefined."""
-    return Environment(
-        loader=PackageLoader("headwater.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_clean,
-    )
-
-
-def _clean(value: Any) -> Any:
-    return plain(value) if type(value) is str else value

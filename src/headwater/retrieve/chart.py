@@ -38,7 +38,8 @@ class Chart:
     """What was counted in some captions; all numbers are captions.
 
     Attributes:
-        captions, missing, crowds: read; null; naming more than CROWD classes (in no pair).
+        captions, missing: read; null.
+        matched, crowds: naming a class; naming more than CROWD classes, which are in no pair.
         found, alone: COUNTS, of each class; naming no other class.
         queries: RANKED, of each query of a class.
         synonyms, synonymous: RANKED and COUNTS, found by a synonym and not by the class.
@@ -51,6 +52,7 @@ class Chart:
 
     captions: int
     missing: int
+    matched: int
     crowds: int
     found: pl.DataFrame
     alone: pl.DataFrame
@@ -68,6 +70,7 @@ class Chart:
         return Chart(
             captions=self.captions + other.captions,
             missing=self.missing + other.missing,
+            matched=self.matched + other.matched,
             crowds=self.crowds + other.crowds,
             found=add_counts(self.found, other.found),
             alone=add_counts(self.alone, other.alone),
@@ -85,6 +88,7 @@ class Chart:
 EMPTY = Chart(
     captions=0,
     missing=0,
+    matched=0,
     crowds=0,
     found=COUNTS.to_frame(),
     alone=COUNTS.to_frame(),

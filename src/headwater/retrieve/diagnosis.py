@@ -13,6 +13,7 @@ import polars as pl
 
 from headwater.retrieve.chart import CROWD, Chart
 from headwater.retrieve.doctor import Doctor
+from headwater.retrieve.queries import Query
 from headwater.retrieve.relations import NESTED, SAME
 from headwater.retrieve.tokens import fold_case
 
@@ -20,6 +21,7 @@ FEW = 10  # curation keeps three in ten: of fewer captions hardly an image would
 TOLD = 10  # findings of a kind told one by one; the rest are in the tables
 WORDS_TOLD = 5
 SHARE_TOLD = 0.1  # of the smaller class; less than that is chance company
+TOGETHER = "together"
 
 Json = dict[str, Any]
 
@@ -34,9 +36,9 @@ def diagnose(doctor: Doctor, chart: Chart, *, names: Mapping[str, str], has_vect
         has_vectors: whether the pool can be searched by neighbors.
 
     Returns:
-        captions, missing, crowds; classes: one dict each, in the order of the queries; shared:
-        pairs of classes, the most shared captions first; findings: {kind, labels, text}, the most
-        important first.
+        sentence: the whole in one; captions, missing, matched, crowds as in the chart; classes: one
+        dict each, in the order of the queries; shared: pairs of classes, the most shared captions
+        first; findings: {kind, labels, text}, the most important first.
 
     Example:
         >>> import polars as pl
@@ -54,12 +56,29 @@ def diagnose(doctor: Doctor, chart: Chart, *, names: Mapping[str, str], has_vect
         "seed": doctor.seed,
         "captions": chart.captions,
         "missing": chart.missing,
+        "matched": chart.matched,
         "crowds": chart.crowds,
+        "few": FEW,
         "vectors": has_vectors,
         "classes": classes,
         "shared": shared,
     }
-    return {**told, "findings": list(_findings(told, doctor, names))}
+    findings = list(_findings(told, doctor, names))
+    return {"sentence": _sentence(classes), **told, "findings": findings}
+
+
+def _sentence(classes: list[Json]) -> str:
+    """The state of the whole task."""
+    empty = sum(not row["captions"] for row in classes)
+    few = sum(0 < row["captions"] < FEW for row in classes)
+    total = f"{len(classes):,} " + ("class" if len(classes) == 1 else "classes")
+    if empty and few:
+        return f"{empty:,} of {total} {_have(empty)} no caption, {few:,} fewer than {FEW}."
+    if empty or few:
+        what = "no caption" if empty else f"fewer than {FEW} captions"
+        return f"{empty or few:,} of {total} {_have(empty or few)} {what}."
+    least = min(row["captions"] for row in classes)
+    return f"Each of {total} has {least:,} captions or more."
 
 
 def _classes(doctor: Doctor, chart: Chart, names: Mapping[str, str]) -> list[Json]:
@@ -77,12 +96,12 @@ def _classes(doctor: Doctor, chart: Chart, names: Mapping[str, str]) -> list[Jso
             "name": names[label],
             "captions": found.get(i, 0),
             "alone": alone.get(i, 0),
-            "queries": _counted("query", map(str, doctor.queries[i]), by_query.get(i, {})),
+            "queries": _counted("query", doctor.queries[i], by_query.get(i, {})),
             "rejected": rejected.get(i, 0),
             "inside": words.get(i, [])[:WORDS_TOLD],
-            "with_synonyms": synonymous.get(i, 0),
+            "with_synonyms": synonymous.get(i, 0) if doctor.synonyms[i] else None,
             "synonyms": _counted("synonym", doctor.synonyms[i], by_synonym.get(i, {})),
-            "with_all": all_words.get(i, 0),
+            "with_all": all_words.get(i, 0) if doctor.loosened[i] else None,
             "samples": samples.get(i, []),
         }
         for i, label in enumerate(doctor.labels)
@@ -103,8 +122,8 @@ def _grouped(table: pl.DataFrame) -> dict[int, list[Json]]:
     return rows
 
 
-def _counted(kind: str, texts: Iterator[str] | Sequence[str], counts: Mapping[int, int]) -> Any:
-    return [{kind: text, "captions": counts.get(i, 0)} for i, text in enumerate(texts)]
+def _counted(kind: str, queries: Sequence[Query], counts: Mapping[int, int]) -> list[Json]:
+    return [{kind: str(query), "captions": counts.get(i, 0)} for i, query in enumerate(queries)]
 
 
 def _shared(doctor: Doctor, chart: Chart) -> list[Json]:
@@ -118,7 +137,7 @@ def _shared(doctor: Doctor, chart: Chart) -> list[Json]:
             {
                 "a": doctor.labels[inner],
                 "b": doctor.labels[outer],
-                "kind": kinds.get((inner, outer), "together"),
+                "kind": kinds.get((inner, outer), TOGETHER),
                 "captions": captions,
                 "of_a": found[inner],
                 "of_b": found[outer],
@@ -152,8 +171,8 @@ def _thin(rows: list[Json], total: int, what: str, kind: str) -> Iterator[Json]:
     if not rows:
         return
     listed = _list([row["label"] for row in rows])
-    verb = "has" if len(rows) == 1 else "have"
-    yield _finding(kind, rows, f"{len(rows):,} of {total:,} classes {verb} {what}: {listed}.")
+    told = f"{len(rows):,} of {total:,} classes {_have(len(rows))} {what}: {listed}."
+    yield _finding(kind, rows, told)
     for row in rows[:TOLD]:
         yield _finding(kind, [row], f"{row['label']}: {_captions(row['captions'])}. {_help(row)}")
 
@@ -162,7 +181,7 @@ def _help(row: Json) -> str:
     """What would find more captions of a class, in numbers of this pool."""
     ways = []
     if row["with_synonyms"]:
-        named = [s for s in row["synonyms"] if s["captions"]]
+        named = sorted(row["synonyms"], key=lambda s: -s["captions"])
         ways.append(f"{row['with_synonyms']:,} with the synonyms ({_tally(named, 'synonym')})")
     if row["with_all"]:
         ways.append(f"{row['with_all']:,} with mode all")
@@ -171,8 +190,9 @@ def _help(row: Json) -> str:
         ways.append(f"{row['rejected']:,} by adding words that hold the name ({words})")
     if ways:
         return f"More would be found: {'; '.join(ways)}."
-    tried = ["mode all"] + (["the synonyms given"] if row["synonyms"] else [])
-    return f"Neither longer words nor {' nor '.join(tried)} would find more."
+    tried = {"the synonyms given": row["with_synonyms"], "mode all": row["with_all"]}
+    failed = [way for way, number in tried.items() if number is not None]
+    return f"{_list([*failed, 'longer words']).capitalize()} would find no more."
 
 
 def _neighbors(has_vectors: bool) -> str:
@@ -191,7 +211,7 @@ def _same_queries(shared: list[Json], doctor: Doctor) -> Iterator[Json]:
         yield {
             "kind": SAME,
             "labels": pair,
-            "text": f"{pair[0]} and {pair[1]} ask for the same words ({text}): "
+            "text": f"{_list(pair)} ask for the same words ({text}): "
             f"{_captions(number)} would go to both. Give each words of its own.",
         }
 
@@ -208,37 +228,32 @@ def _same_names(names: Mapping[str, str]) -> Iterator[Json]:
 def _nested(shared: list[Json]) -> Iterator[Json]:
     rows = sorted((row for row in shared if row["kind"] == NESTED), key=lambda row: -row["only"])
     for row in [row for row in rows if row["only"]][:TOLD]:
-        part = _percent(row["only"], row["of_a"])
-        yield {
-            "kind": NESTED,
-            "labels": [row["a"], row["b"]],
-            "text": f"{row['a']} stands inside {row['b']}: {row['only']:,} of the "
-            f"{row['of_a']:,} captions of {row['a']} ({part}) name only {row['b']}.",
-        }
+        share = f"{row['only']:,} of the {row['of_a']:,} captions of {_quoted(row['a'])}"
+        text = (
+            f"{_quoted(row['a'])} stands inside {_quoted(row['b'])}: {share} "
+            f"({_percent(row['only'], row['of_a'])}) name only {_quoted(row['b'])}."
+        )
+        yield {"kind": NESTED, "labels": [row["a"], row["b"]], "text": text}
 
 
 def _together(shared: list[Json]) -> Iterator[Json]:
-    rows = [
-        row
-        for row in shared
-        if row["kind"] == "together"
-        and row["captions"] >= max(FEW, SHARE_TOLD * min(row["of_a"], row["of_b"]))
-    ]
-    for row in rows[:TOLD]:
-        less, size = min((row["of_a"], row["a"]), (row["of_b"], row["b"]))[::-1]
-        yield {
-            "kind": "together",
-            "labels": [row["a"], row["b"]],
-            "text": f"{row['a']} and {row['b']} share {_captions(row['captions'])}, "
-            f"{_percent(row['captions'], size)} of those of {less}.",
-        }
+    """Pairs that share more than chance company."""
+    rows = (row for row in shared if row["kind"] == TOGETHER and row["captions"] >= FEW)
+    smaller = ((row, *min((row["of_a"], row["a"]), (row["of_b"], row["b"]))) for row in rows)
+    strong = [each for each in smaller if each[0]["captions"] >= SHARE_TOLD * each[1]]
+    for row, size, less in strong[:TOLD]:
+        text = (
+            f"{_quoted(row['a'])} and {_quoted(row['b'])} share {_captions(row['captions'])}, "
+            f"{_percent(row['captions'], size)} of those of {_quoted(less)}."
+        )
+        yield {"kind": TOGETHER, "labels": [row["a"], row["b"]], "text": text}
 
 
 def _inside(classes: list[Json]) -> Iterator[Json]:
     rows = [row for row in classes if row["rejected"] >= FEW and row["captions"] >= FEW]
     for row in sorted(rows, key=lambda row: -row["rejected"])[:TOLD]:
         text = (
-            f"{row['label']} stands inside longer words in {_captions(row['rejected'])} "
+            f"{_quoted(row['label'])} stands inside longer words in {_captions(row['rejected'])} "
             f"({_tally(row['inside'], 'word')}), which are left out; {row['captions']:,} are in."
         )
         yield _finding("inside", [row], text)
@@ -261,6 +276,14 @@ def _captions(number: int) -> str:
 
 def _tally(rows: Sequence[Json], kind: str) -> str:
     return ", ".join(f"{row[kind]} {row['captions']:,}" for row in rows[:WORDS_TOLD])
+
+
+def _have(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+def _quoted(label: str) -> str:
+    return f'"{label}"'
 
 
 def _list(labels: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from headwater.expression import And, Expression, Or, Phrase, phrases_of
 from headwater.retrieve.chart import (
     COUNTS,
     CROWD,
@@ -27,7 +28,7 @@ from headwater.retrieve.chart import (
     count,
     smallest,
 )
-from headwater.retrieve.queries import Queries, query_table
+from headwater.retrieve.queries import Queries, Query, meaning, query_table
 from headwater.retrieve.relations import NestedNames, relate
 from headwater.retrieve.samples import ROOM, cut_caption, scramble
 from headwater.retrieve.words import CaptionMatcher
@@ -38,7 +39,9 @@ WORD_PART = r"[\p{L}\p{N}\p{M}\p{Co}]{0,30}"
 WINDOW = 128  # bytes on each side in which that part of a word is looked for
 
 HITS = pl.Schema({"row": pl.Int64, "class": pl.Int64, "start": pl.Int64, "end": pl.Int64})
-ASKED = pl.Schema({"asked": pl.Int64, "class": pl.Int64, "rank": pl.Int64, "own": pl.Boolean})
+PAIR = ["row", "class"]
+OWN, SYNONYM, ALL = "own", "synonym", "all"  # why a query is asked
+ASKED = pl.Schema({"asked": pl.Int64, "class": pl.Int64, "rank": pl.Int64, "kind": pl.String})
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,12 @@ class Doctor:
         query_table(queries)  # for what it says no to
         self.labels = list(queries)
         self.mode, self.seed = mode, seed
-        self.queries = [[q] if isinstance(q, str) else list(q) for q in queries.values()]
+        self.queries = [_listed(given) for given in queries.values()]
         self.synonyms = _new_names(self.labels, self.queries, synonyms or {})
-        own, new = _spread(self.queries), _spread(self.synonyms)
-        phrases = [(number, text) for number, _, text in own if isinstance(text, str)]
+        self.loosened = [_loosened(own) if mode == "phrase" else [] for own in self.queries]
+        phrases = [(i, text) for i, own in enumerate(self.queries) for text in _phrases(own)]
         self.relations = relate(phrases)
-        self._asked = pl.DataFrame(
-            [(i, *row[:2], i < len(own)) for i, row in enumerate(own + new)],
-            schema=ASKED, orient="row",
-        )  # fmt: skip
-        texts = [text for _, _, text in own + new]
+        self._asked, texts = _ask({OWN: self.queries, SYNONYM: self.synonyms, ALL: self.loosened})
         self._matcher = CaptionMatcher({str(i): q for i, q in enumerate(texts)}, mode=mode)
         self._raw = _raw_matcher(phrases)
         self._nested = NestedNames(phrases, self.relations)
@@ -109,24 +108,23 @@ class Doctor:
     def _examine(self, batch: _Batch, sampled: pl.DataFrame) -> Chart:
         captions = batch.captions
         hits = _as_numbers(self._matcher.match(captions), "asked").join(self._asked, on="asked")
-        own = hits.filter("own")
-        found = own.sort("row", "class", "rank").unique(
-            ["row", "class"], keep="first", maintain_order=True
-        )
-        new = hits.filter(~pl.col("own")).join(found, on=["row", "class"], how="anti")
-        rejected = self._raw_hits(captions).join(found, on=["row", "class"], how="anti")
+        own, synonym, loose = (hits.filter(kind=kind) for kind in (OWN, SYNONYM, ALL))
+        found = own.sort(*PAIR, "rank").unique(PAIR, keep="first", maintain_order=True)
+        new, looser = (each.join(found, on=PAIR, how="anti") for each in (synonym, loose))
+        rejected = self._raw_hits(captions).join(found, on=PAIR, how="anti")
         crowd = pl.len().over("row")
         pairs = _pairs(found.filter(crowd > 1, crowd <= CROWD))
         return Chart(
             captions=len(captions),
             missing=captions.null_count(),
+            matched=found["row"].n_unique(),
             crowds=found.filter(crowd > CROWD)["row"].n_unique(),
             found=count(found, COUNTS),
             alone=count(found.filter(crowd == 1), COUNTS),
             queries=count(own, RANKED),
             synonyms=count(new, RANKED),
-            synonymous=count(new.unique(["row", "class"]), COUNTS),
-            all_words=COUNTS.to_frame(),
+            synonymous=count(new.unique(PAIR), COUNTS),
+            all_words=count(looser.unique(PAIR), COUNTS),
             rejected=count(rejected, COUNTS),
             inside=commonest(count(_words_around(captions, rejected), INSIDE)),
             shared=_count_pairs(pairs, self._nested.only(captions, pairs)),
@@ -191,9 +189,13 @@ def _batches(blocks: Iterable[Block]) -> Iterator[_Batch]:
         yield _Batch(waiting)
 
 
+def _listed(given: Query | Sequence[Query]) -> list[Query]:
+    return [given] if isinstance(given, str | Expression) else list(given)
+
+
 def _new_names(
-    labels: list[str], queries: list[list[str]], synonyms: Mapping[str, Sequence[str]]
-) -> list[list[str]]:
+    labels: list[str], queries: list[list[Query]], synonyms: Mapping[str, Sequence[str]]
+) -> list[list[Query]]:
     """For each class its synonyms that are not among its queries already."""
     given = [list(dict.fromkeys(synonyms.get(label, ()))) for label in labels]
     return [
@@ -202,9 +204,33 @@ def _new_names(
     ]
 
 
-def _spread(queries: list[list[str]]) -> list[tuple[int, int, str]]:
-    """(class, rank, query), one a query."""
-    return [(i, rank, q) for i, own in enumerate(queries) for rank, q in enumerate(own)]
+def _loosened(queries: list[Query]) -> list[Query]:
+    """Texts of several words as mode "all" takes them: each word anywhere."""
+    trees = [(text, meaning(text, mode="all")) for text in queries if isinstance(text, str)]
+    return [Expression(text, tree) for text, tree in trees if isinstance(tree, And)]
+
+
+def _phrases(queries: list[Query]) -> list[str]:
+    """What stands in a caption if one of the queries matches: texts, and phrases joined by OR."""
+    texts: list[str] = []
+    for query in queries:
+        root = query.root if isinstance(query, Expression) else Phrase(query)
+        parts = root.parts if isinstance(root, Or) else (root,)
+        if all(isinstance(part, Phrase) for part in parts):
+            texts += [phrase.text for phrase in phrases_of(root)]
+    return texts
+
+
+def _ask(queries: Mapping[str, list[list[Query]]]) -> tuple[pl.DataFrame, list[Query]]:
+    """All queries of all kinds, and for each one ASKED."""
+    spread = [
+        (i, rank, kind, query)
+        for kind, by_class in queries.items()
+        for i, own in enumerate(by_class)
+        for rank, query in enumerate(own)
+    ]
+    rows = [(number, *row[:3]) for number, row in enumerate(spread)]
+    return pl.DataFrame(rows, schema=ASKED, orient="row"), [row[3] for row in spread]
 
 
 def _raw_matcher(phrases: list[tuple[int, str]]) -> CaptionMatcher | None:

@@ -1,6 +1,6 @@
 """`doctor`: what a task's class names would find in a pool, before anything is spent.
 
-Every caption is read once, shard by shard; nothing is written.
+Every caption is read once, shard by shard; nothing is written but the page, if asked for.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from pathlib import Path
 from headwater.engine import run_shards
 from headwater.errors import InputError, PoolError
 from headwater.pool import PoolShard, iter_captions, open_pool
+from headwater.report.doctor import render_doctor
 from headwater.retrieve.chart import Chart, merge
 from headwater.retrieve.diagnosis import diagnose
 from headwater.retrieve.doctor import Block, Doctor
-from headwater.store import Json
+from headwater.store import Json, write_text
 from headwater.task import Task
 
 LOTS = 64  # a chart a lot of shards, so that few are held at once however large the pool
@@ -81,6 +82,11 @@ def read_synonyms(path: Path) -> dict[str, list[str]]:
                 seen=repr(names)[:60],
             )  # fmt: skip
     return value
+
+
+def write_page(told: Json, path: Path) -> None:
+    """What `doctor` returned, as one HTML page."""
+    write_text(path, render_doctor(told))
 
 
 def _examine(physician: Doctor, shards: Sequence[PoolShard]) -> Chart:
