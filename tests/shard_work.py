@@ -108,6 +108,18 @@ def node_of(folder: Path, x: int) -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def lose_node(folder: Path, head: str, x: int) -> int:
+    """Kills its node, unless that is the head, once another node works on the other shard."""
+    import ray
+
+    begin(folder, x)
+    assert wait_until(lambda: len(tries(folder)) == 2, 60)
+    if ray.get_runtime_context().get_node_id() != head:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * x
+
+
 def threads(_: int) -> str:
     return os.environ["OMP_NUM_THREADS"]
 

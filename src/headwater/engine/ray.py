@@ -23,6 +23,12 @@ from headwater.progress import be_quiet
 
 PATIENCE = 10.0  # seconds until a cluster that should be there has answered
 IN_FLIGHT = 2  # tasks a CPU: one runs, one is on its way
+DEATHS = {
+    "OutOfMemoryError": "too little memory",
+    "WorkerCrashedError": "its process died, most often of too little memory",
+    "NodeDiedError": "its node died",
+    "ObjectLostError": "its node died",
+}
 
 
 class RayTasks:
@@ -44,8 +50,7 @@ class RayTasks:
                 stack.callback(ray.shutdown)
                 _connect(ray, self._workers)
             stack.callback(self._cancel)
-            cpus = int(ray.cluster_resources().get("CPU", 1))
-            self.size = IN_FLIGHT * cpus if self._workers is None else worker_count(self._workers)
+            self.size = _tasks_at_once(ray, self._workers)
             self._data = ray.put(ray.cloudpickle.dumps(self._work))
             self._task = ray.remote(
                 num_cpus=1, max_retries=0, runtime_env={"env_vars": _threads()}
@@ -67,15 +72,11 @@ class RayTasks:
         return [(self._flying.pop(reference), self._take(reference)) for reference in ready]
 
     def _take(self, reference: Any) -> Outcome:
-        errors = self._ray.exceptions
         try:
             outcome: Outcome = self._ray.cloudpickle.loads(self._ray.get(reference))
-        except errors.RayTaskError as error:
-            return Outcome(error=_task_failed(error))
-        except errors.OutOfMemoryError:
-            return Outcome(killed="too little memory")
-        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
-            return Outcome(killed=type(error).__name__)
+        except self._ray.exceptions.RayError as error:
+            killed = _how(self._ray.exceptions, error)
+            return Outcome(killed=killed) if killed else Outcome(error=_task_failed(error))
         return outcome
 
     def _cancel(self) -> None:
@@ -131,10 +132,21 @@ def _left_running() -> str:
     return note.read_text().strip() if note.exists() else ""
 
 
+def _tasks_at_once(ray: Any, workers: int | None) -> int:
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    return worker_count(IN_FLIGHT * cpus if workers is None else workers)
+
+
 def _threads() -> dict[str, str]:
     # Ray would give each task one thread; sums of floats depend on it, so what a local worker
     # here would have holds everywhere.
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(worker_count(None))}
+
+
+def _how(errors: Any, error: BaseException) -> str:
+    """How the task's worker ended, or nothing if it did not."""
+    hows = (how for name, how in DEATHS.items() if isinstance(error, getattr(errors, name)))
+    return next(hows, "")
 
 
 def _task_failed(error: BaseException) -> RunError:
