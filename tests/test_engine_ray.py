@@ -43,12 +43,6 @@ from headwater.task import load_task
 ray = pytest.importorskip("ray")
 
 QUIET = {"include_dashboard": False, "object_store_memory": 80_000_000}
-WATCHFUL = {  # a lost node is missed after seconds, not after a minute
-    "health_check_initial_delay_ms": 1000,
-    "health_check_period_ms": 1000,
-    "health_check_timeout_ms": 2000,
-    "health_check_failure_threshold": 5,
-}
 
 on_ray = partial(run_shards, engine="ray")
 
@@ -59,8 +53,7 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", ROOT)  # so that workers find this module
-        head = {"num_cpus": 1, **QUIET, "_system_config": WATCHFUL}
-        nodes = Cluster(initialize_head=True, head_node_args=head)
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **QUIET})
         nodes.add_node(num_cpus=1, **QUIET)
         patch.setenv("RAY_ADDRESS", nodes.address)
         yield nodes
@@ -188,3 +181,12 @@ def test_a_cluster_that_is_gone_is_one_clear_line(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(InputError, match=f"no Ray cluster answers: expected one at {address}"):
             on_ray(square, [1])
+
+
+@pytest.mark.parametrize("address", ["nonsense", "nonsense:port"])
+def test_an_address_that_is_none_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match="cannot connect to Ray: saw"):
+        on_ray(square, [1])

@@ -97,9 +97,9 @@ def _import_ray() -> Any:
 
 def _connect(ray: Any, workers: int | None) -> None:
     """To the cluster at RAY_ADDRESS or one that `ray start` left here, else to a new one."""
-    _check_cluster()
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     try:
+        _check_cluster()
         try:
             ray.init(num_cpus=worker_count(workers), **quiet)
         except ValueError:  # there is a cluster, with the CPUs it has
