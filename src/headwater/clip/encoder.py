@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -58,8 +59,12 @@ class Encoder:
 
     def images(self, jobs: Iterable[Job]) -> Iterator[tuple[Rows, Floats]]:
         """Rows and features (n, d), L2-normalized, of encoded images; of what decodes, in order."""
-        batches = in_batches(self._feed.prepare(jobs), self.batch_size)
-        return self._encode(batches, self.clip.encode_pixels)
+        device = self.clip.device
+        moved = (
+            Ready(ready.rows, ready.batch.to(device, non_blocking=True))
+            for ready in self._feed.prepare(jobs)
+        )
+        return self._encode(in_batches(moved, self.batch_size), self.clip.encode_pixels)
 
     def captions(self, jobs: Iterable[Job]) -> Iterator[tuple[Rows, Floats]]:
         """Rows and features (n, d), L2-normalized, of captions, in an order of its own."""
@@ -75,15 +80,15 @@ class Encoder:
         self, batches: Iterable[Ready], encode: Callable[[Tensor], Tensor]
     ) -> Iterator[tuple[Rows, Floats]]:
         # One behind: a GPU is given its next batch before the last one's features are waited for.
-        waiting: tuple[Rows, Tensor] | None = None
+        waiting: tuple[Rows, Callable[[], Floats]] | None = None
         for rows, batch in batches:
             with computing(self.precision, self.clip.device):
-                features = encode(batch)
+                fetch = _begin_to_fetch(encode(batch))
             if waiting is not None:
-                yield waiting[0], waiting[1].cpu().numpy()
-            waiting = rows, features
+                yield waiting[0], waiting[1]()
+            waiting = rows, fetch
         if waiting is not None:
-            yield waiting[0], waiting[1].cpu().numpy()
+            yield waiting[0], waiting[1]()
 
     def _encode_tokens(self, tokens: Tensor) -> Tensor:
         return normalize(self.clip.encode_tokens(tokens), dim=-1)
@@ -94,3 +99,18 @@ class Encoder:
             return ready
         order = end_of_text(self.clip.model, ready.batch).argsort(stable=True)
         return Ready(ready.rows[order.numpy()], ready.batch[order])
+
+
+def _begin_to_fetch(features: Tensor) -> Callable[[], Floats]:
+    """Have features copied to this machine's memory; what is returned waits for them."""
+    if features.device.type != "cuda":
+        return features.cpu().numpy
+    copied = features.to("cpu", non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+
+    def fetch() -> Floats:
+        arrived.synchronize()
+        return copied.numpy()
+
+    return fetch
