@@ -18,6 +18,7 @@ from headwater.pool import (
     Pool,
     PoolShard,
     count_rows,
+    find_rows,
     iter_captions,
     read_table,
     read_vectors,
@@ -160,25 +161,26 @@ def _follow_keys(hits: pl.DataFrame, embedded: Pool, pool: Pool) -> pl.DataFrame
     if len(embedded.shards) != len(pool.shards):
         raise _out_of_step(pool, f"{len(pool.shards)} shards", str(len(embedded.shards)))
     start, moved = 0, [NONE]
-    for part, carrier, shard in zip(
-        split_hits(hits, embedded), embedded.shards, pool.shards, strict=True
-    ):
-        rows = _rows_of(part["row"].unique().sort(), carrier, shard, pool) if len(part) else []
+    parts = zip(split_hits(hits, embedded), embedded.shards, pool.shards, strict=True)
+    for part, carrier, shard in parts:
         if len(part):
-            place = dict(zip(part["row"].unique().sort(), rows, strict=True))
-            moved.append(part.with_columns(pl.col("row").replace_strict(place) + start))
+            rows = part["row"].unique().sort()
+            place = _rows_of(rows, carrier, shard, pool)
+            moved.append(part.with_columns(pl.col("row").replace_strict(rows, place) + start))
         start += count_rows(shard)
     return pl.concat(moved)
 
 
-def _rows_of(rows: pl.Series, carrier: PoolShard, shard: PoolShard, pool: Pool) -> list[int]:
-    wanted = read_table(carrier).select("key")[rows.to_list()]
-    keys = read_table(shard).select("key").with_row_index("at")
-    found = wanted.join(keys, on="key", how="left", maintain_order="left")["at"]
-    if found.null_count():
-        lost = wanted["key"].filter(found.is_null())[0]
-        raise _out_of_step(pool, f"a key of {shard.name}", lost)
-    return found.to_list()
+def _rows_of(rows: pl.Series, carrier: PoolShard, shard: PoolShard, pool: Pool) -> pl.Series:
+    """For rows of the vectors, the rows of the pool with the same keys."""
+    wanted = read_table(carrier, rows=rows.to_numpy()).select("key")
+    found = wanted.join(
+        find_rows(shard, wanted["key"]), on="key", how="left", maintain_order="left"
+    )
+    lost = found.filter(pl.col("row").is_null())
+    if len(lost):
+        raise _out_of_step(pool, f"keys of {shard.name}", lost["key"][0])
+    return found["row"]
 
 
 def _out_of_step(pool: Pool, expected: str, seen: str) -> PoolError:
