@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from headwater.decode import encode_jpeg
 from headwater.errors import PoolError
@@ -21,8 +23,9 @@ from headwater.pool import (
     read_images,
     read_table,
     read_vectors,
-    write_vectors,
 )
+
+Floats = NDArray[np.float32]
 
 
 def picture(value: int) -> bytes:
@@ -45,6 +48,15 @@ def make_webdataset(folder: Path, shards: int = 2, rows: int = 3, caption: str =
                 "NSFW": ["UNLIKELY"] * (rows - 1) + ["NSFW"],
             }
         ).write_parquet(folder / f"{shard:05d}.parquet")
+
+
+def embedded(folder: Path, *, table: pl.DataFrame, image: Floats, text: Floats) -> None:
+    """One shard in clip-retrieval's layout."""
+    for name in ("metadata", "img_emb", "text_emb"):
+        (folder / name).mkdir(parents=True)
+    np.save(folder / "img_emb" / "img_emb_0000.npy", image.astype(np.float16))
+    np.save(folder / "text_emb" / "text_emb_0000.npy", text.astype(np.float16))
+    table.write_parquet(folder / "metadata" / "metadata_0000.parquet")
 
 
 def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -138,6 +150,7 @@ def test_rows_are_found_by_their_keys(tmp_path: Path) -> None:
     pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
     shard = open_pool(tmp_path).shards[0]
     made = read_table(shard)["key"][1]
+    assert made == "a/1"
     assert find_rows(shard, ["c", made, "nowhere"]).rows() == [(1, made), (2, "c")]
     assert [data for _, _, data in read_images(shard, ["c", made])] == [b"2", b"3"]
     assert find_rows(shard, []).rows() == []
@@ -166,6 +179,7 @@ def test_pairs_without_a_key_get_a_stable_one(tmp_path: Path) -> None:
     first = read_table(open_pool(tmp_path).shards[0])["key"].to_list()
     assert first == read_table(open_pool(tmp_path).shards[0])["key"].to_list()
     assert len(set(first)) == 2
+    assert first[0] == hashlib.sha256(b"u\x1fa").hexdigest()
     assert not has_images(open_pool(tmp_path).shards[0])
 
 
@@ -181,7 +195,7 @@ def test_the_same_pool_elsewhere_has_the_same_digest(tmp_path: Path) -> None:
 def test_vectors_come_back_as_clip_retrieval_lays_them(tmp_path: Path) -> None:
     table = pl.DataFrame({"key": ["a", "b"], "caption": ["x", "y"]})
     image = np.array([[1, 0], [0, 1]], np.float32)
-    write_vectors(tmp_path / "v", 0, table=table, image=image, text=-image)
+    embedded(tmp_path / "v", table=table, image=image, text=-image)
     pool = open_pool(tmp_path / "v")
     assert pool.layout == "laion"
     vectors = read_vectors(pool.shards[0], "text")
@@ -204,14 +218,14 @@ def test_any_fsspec_path_will_do(tmp_path: Path) -> None:
 def vectors_out_of_step(folder: Path) -> None:
     table = pl.DataFrame({"key": ["a", "b"], "caption": ["x", "y"]})
     vectors = np.zeros((3, 4), np.float32)
-    write_vectors(folder, 0, table=table, image=vectors, text=vectors)
+    embedded(folder, table=table, image=vectors, text=vectors)
     read_vectors(open_pool(folder).shards[0], "image")
 
 
 def vectors_cut_short(folder: Path) -> None:
     table = pl.DataFrame({"key": ["a", "b"], "caption": ["x", "y"]})
     vectors = np.zeros((2, 400), np.float32)
-    write_vectors(folder, 0, table=table, image=vectors, text=vectors)
+    embedded(folder, table=table, image=vectors, text=vectors)
     path = folder / "img_emb" / "img_emb_0000.npy"
     path.write_bytes(path.read_bytes()[:200])
     read_vectors(open_pool(folder).shards[0], "image")

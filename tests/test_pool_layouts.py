@@ -183,6 +183,22 @@ def test_vectors_may_lie_beside_fewer_rows_than_another_pool_has(tmp_path: Path)
         read_vectors(shard, "text")
 
 
+def test_an_image_that_is_only_named_is_no_image(tmp_path: Path) -> None:
+    table(image=["https://example.org/1.jpg"] * 4).write_parquet(tmp_path / "a.parquet")
+    shard = open_pool(tmp_path).shards[0]
+    assert not has_images(shard)
+    assert list(read_images(shard, KEYS)) == []
+
+
+@pytest.mark.parametrize("layout", MAKERS)
+def test_a_folder_may_have_any_name(layout: str, tmp_path: Path) -> None:
+    folder = tmp_path / "pool [v1] *?" / "label=3" / "50% größe"
+    folder.mkdir(parents=True)
+    shard = the_shard(MAKERS[layout], folder)
+    assert read_table(shard)["caption"].to_list() == CAPTIONS
+    assert len(list(read_images(shard, read_table(shard)["key"].to_list()))) in (0, 4)
+
+
 def test_a_folder_of_splits_is_one_pool(tmp_path: Path) -> None:
     for split in ("train", "test"):
         datasets_stream(tmp_path, split)

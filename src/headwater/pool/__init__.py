@@ -12,7 +12,7 @@ from headwater.pool.describe import describe
 from headwater.pool.images import has_images, read_images
 from headwater.pool.layouts import LAYOUTS, Pool, PoolShard, open_pool
 from headwater.pool.tables import ALIASES, count_rows, find_rows, iter_captions, read_table
-from headwater.pool.vectors import metadata_path, read_vectors, vector_models, write_vectors
+from headwater.pool.vectors import metadata_path, read_vectors, vector_models
 
 __all__ = [
     "ALIASES",
@@ -31,5 +31,4 @@ __all__ = [
     "read_table",
     "read_vectors",
     "vector_models",
-    "write_vectors",
 ]

@@ -24,6 +24,9 @@ from headwater.store import digest_value
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 
+HIDDEN = ("_temporary", "_spark_metadata", "_delta_log", "__MACOSX")
+"""Folders that other tools keep to themselves; like all that begins with a dot, not seen."""
+
 DEPTH = 2  # folders looked into; only an ImageFolder may be deeper
 SHARD = 1000  # images in a shard of an ImageFolder
 
@@ -87,7 +90,7 @@ def open_pool(path: str | Path, *, name: str = "pool") -> Pool:
     """
     files = list_files(str(path), depth=DEPTH)
     for layout, find in LAYOUTS.items():
-        if layout == "imagefolder":
+        if layout == "imagefolder" and _may_be_imagefolder(files):
             files = list_files(str(path))  # the only one that may be deeper
         if shards := find(files):
             used = _used(files, shards)
@@ -130,8 +133,7 @@ def list_files(path: str, *, depth: int | None = None) -> Listing:
 
 
 def _is_hidden(file: str) -> bool:
-    """Hidden files, and what Spark keeps to itself (`_SUCCESS`, `_temporary/`)."""
-    return any(part.startswith((".", "_")) for part in PurePosixPath(file).parts)
+    return any(part.startswith(".") or part in HIDDEN for part in PurePosixPath(file).parts)
 
 
 def _leaves(root: str, file: str) -> bool:
@@ -193,6 +195,10 @@ def _datasets(files: Listing) -> list[PoolShard]:
     homes = {str(PurePosixPath(f).parent) for f in files.sizes if f.split("/")[-1] == "state.json"}
     tables = [f for f in files.ending(".arrow") if str(PurePosixPath(f).parent) in homes]
     return [PoolShard(number, _stem(table), table) for number, table in enumerate(tables)]
+
+
+def _may_be_imagefolder(files: Listing) -> bool:
+    return CAPTIONS in files.sizes or bool(files.ending(*IMAGE_SUFFIXES))
 
 
 def _imagefolder(files: Listing) -> list[PoolShard]:

@@ -78,7 +78,7 @@ class ParquetSource:
     def _rows(self) -> pl.LazyFrame:
         scheme, _, rest = self._path.partition("://")
         if not rest or scheme in NATIVE:
-            return pl.scan_parquet(self._path)
+            return pl.scan_parquet(self._path, glob=False, hive_partitioning=False)
         with fsspec.open(self._path, "rb") as file:  # whole: nobody else reads parts of it
             return pl.scan_parquet(io.BytesIO(file.read()))
 
@@ -168,7 +168,7 @@ class FolderSource:
         path = f"{self._folder}/{PurePosixPath(key).with_suffix('.txt')}"
         try:
             with fsspec.open(path, "rb") as file:
-                return str(file.read(MAX_TEXT).decode())
+                return str(file.read(MAX_TEXT).decode().strip())
         except (FileNotFoundError, UnicodeDecodeError):
             return None
 

@@ -32,7 +32,7 @@ ALIASES = {
 TEXTS = ("key", "caption", "url", "sha256")
 
 PAIR = {"url", "caption"}
-"""What a key is made of where the pool has none."""
+"""What a key is made of where the pool has none, if there is a URL."""
 
 BATCH_ROWS = 250_000
 """Rows read at once: some 50 MB of LAION's columns."""
@@ -129,7 +129,7 @@ def named_blocks(
     empty = (np.empty(0, np.int64), source.read(aliases, 0, 0))
     for numbers, block in chain([empty], sweep(source, aliases, size=size, rows=rows)):
         values = {name: _own(block[alias], name, shard) for name, alias in columns.items()}
-        yield _complete(numbers, values, names)
+        yield _complete(numbers, values, names, shard)
 
 
 def count_rows(shard: PoolShard) -> int:
@@ -139,12 +139,16 @@ def count_rows(shard: PoolShard) -> int:
 
 def find_columns(source: Source) -> dict[str, str]:
     """Headwater's name -> the pool's name, for the columns that are there."""
-    known = source.columns
     there = {
-        name: next((alias for alias in aliases if alias in known), None)
+        alias: kind
+        for alias, kind in source.columns.items()
+        if alias not in ALIASES["image"] or _holds_bytes(kind)
+    }
+    found = {
+        name: next((alias for alias in aliases if alias in there), None)
         for name, aliases in ALIASES.items()
     }
-    return {name: alias for name, alias in there.items() if alias is not None}
+    return {name: alias for name, alias in found.items() if alias is not None}
 
 
 def caption_column(shard: PoolShard, source: Source) -> str:
@@ -185,6 +189,14 @@ def as_text(values: pl.Series, name: str, shard: PoolShard) -> pl.Series:
             f"{shard.name}: the {name} column is not text", expected="strings",
             seen=str(values.dtype),
         ) from None  # fmt: skip
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column of images has them, not only their names or URLs."""
+    fields = (
+        {field.name: field.dtype for field in kind.fields} if isinstance(kind, pl.Struct) else {}
+    )
+    return kind == pl.Binary or fields.get("bytes") == pl.Binary
 
 
 def _decoded(values: pl.Series) -> pl.Series:
@@ -236,7 +248,10 @@ def _bytes(value: Any) -> bytes | None:
 
 
 def _complete(
-    numbers: NDArray[np.int64], values: dict[str, pl.Series], names: Sequence[str]
+    numbers: NDArray[np.int64],
+    values: dict[str, pl.Series],
+    names: Sequence[str],
+    shard: PoolShard,
 ) -> pl.DataFrame:
     """The columns asked for, missing ones null, keys made where the pool has none."""
     size = len(numbers)
@@ -247,19 +262,27 @@ def _complete(
     }
     table = pl.DataFrame({"row": numbers.astype(np.int64), **blank, **values})
     if "key" in names and table["key"].null_count():
-        table = table.with_columns(key=pl.col("key").fill_null(_made_keys(table)))
+        table = table.with_columns(key=pl.col("key").fill_null(_made_keys(table, shard)))
     return table.select("row", *(name for name in names if name in table.columns))
 
 
-def _made_keys(table: pl.DataFrame) -> pl.Series:
-    pairs = table.select("url", "caption").iter_rows()
-    made = [sha256("\x1f".join(x or "" for x in row).encode()).hexdigest() for row in pairs]
+def _made_keys(table: pl.DataFrame, shard: PoolShard) -> pl.Series:
+    """The sha256 of URL and caption, which is the same in every pool; else shard and row."""
+    made = [
+        f"{shard.name}/{row}" if url is None else _digest(url, caption)
+        for row, url, caption in table.select("row", "url", "caption").iter_rows()
+    ]
     return pl.Series(made, dtype=pl.String)
+
+
+def _digest(url: str, caption: str | None) -> str:
+    return sha256(f"{url}\x1f{caption or ''}".encode()).hexdigest()
 
 
 def _refuse_twins(table: pl.DataFrame, shard: PoolShard) -> None:
     twins = table.filter(pl.col("key").is_duplicated())
     if len(twins):
         raise PoolError(
-            f"{shard.name} has a key twice", expected="one row a key", seen=str(twins["key"][0])
-        )
+            f"{shard.name} has a key twice", expected="one row a key", seen=str(twins["key"][0]),
+            do="Drop one of the rows; without a key, URL and caption together must differ.",
+        )  # fmt: skip

@@ -6,17 +6,11 @@ clip-retrieval has a .npy a shard and kind; DataComp an .npz a shard, with those
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
 from headwater.errors import InputError, PoolError
 from headwater.pool.arrays import FileArray, member_names
 from headwater.pool.layouts import PoolShard
 from headwater.pool.tables import count_rows
-from headwater.store import replacing, write_table
 
 MEMBERS = {"image": "_img", "text": "_txt"}
 """How DataComp's arrays end: `l14_img`, `l14_txt`, `b32_img`, `b32_txt`."""
@@ -79,19 +73,6 @@ def _member(path: str, kind: str, model: str | None) -> str:
             seen=chosen or "none chosen", do="Name the one that fits your model.",
         )  # fmt: skip
     return f"{chosen}{MEMBERS[kind]}"
-
-
-def write_vectors(
-    folder: Path, number: int, *, table: pl.DataFrame, image: NDArray[Any], text: NDArray[Any]
-) -> None:
-    """One embedded shard in clip-retrieval's layout, float16; the metadata is written last."""
-    for kind, vectors in (("img_emb", image), ("text_emb", text)):
-        with (
-            replacing(folder / kind / f"{kind}_{number:04d}.npy") as beside,
-            beside.open("wb") as f,
-        ):
-            np.save(f, vectors.astype(np.float16), allow_pickle=False)
-    write_table(metadata_path(folder, number), table)
 
 
 def metadata_path(folder: Path, number: int) -> Path:
