@@ -35,7 +35,6 @@ from tests.test_retrieve import files, make_pool
 
 from headwater.engine import run_shards, worker_count
 from headwater.errors import InputError, RunError, SetError
-from headwater.steps import sets
 from headwater.steps.retrieve import retrieve
 from headwater.steps.settings import Retrieval
 from headwater.task import load_task
@@ -75,14 +74,13 @@ def test_no_more_at_once_than_asked_for(tmp_path: Path) -> None:
     assert on_ray(partial(at_once, tmp_path), [1, 2, 3, 4], workers=1) == [1, 1, 1, 1]
 
 
-def test_a_set_is_the_same_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_is_the_same_to_the_byte(tmp_path: Path) -> None:
     told = {"format": 1, "name": "garden", "classes": ["rose", "fern", "yew"]}
     (tmp_path / "garden.yaml").write_text(yaml.safe_dump(told))
     task, pool = load_task(tmp_path / "garden.yaml"), make_pool(tmp_path / "pool", shards=3)
     how = Retrieval(by="captions")
     retrieve(pool, task, tmp_path / "here", how=how, workers=1)
-    monkeypatch.setattr(sets, "run_shards", on_ray)
-    retrieve(pool, task, tmp_path / "there", how=how)
+    retrieve(pool, task, tmp_path / "there", how=how, engine="ray")
     here, there = files(tmp_path / "here"), files(tmp_path / "there")
     assert len([name for name in here if name.endswith(".parquet")]) >= 4
     assert here == there

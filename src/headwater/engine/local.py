@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -15,7 +16,7 @@ from typing import Any
 from headwater.engine.crew import Outcome, answer
 from headwater.progress import be_quiet
 
-PRELOAD = ["torch", "open_clip"]  # slow to import, harmless where missing
+PRELOAD = ("torch", "open_clip")  # slow to import
 GRACE = 5.0  # seconds for a worker to end by itself
 
 
@@ -128,10 +129,11 @@ def _how(code: int) -> str:
 def _context() -> Any:
     # A fork server imports the heavy libraries once, before any thread exists, and every
     # worker is a fork of it: cheaper than spawning, safer than forking a process with threads.
+    # What this process did without, its workers will hardly need: captions are matched without.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if hasattr(context, "set_forkserver_preload"):
-        context.set_forkserver_preload(PRELOAD)
+        context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
     return context
 
 
