@@ -24,6 +24,7 @@ from headwater.pool import (
     read_table,
     read_vectors,
 )
+from headwater.pool.sources import ParquetSource
 
 Floats = NDArray[np.float32]
 
@@ -143,6 +144,27 @@ def test_wanted_rows_are_those_of_the_whole_table(tmp_path: Path) -> None:
     whole = read_table(shard)[[3, 70, 999]]
     assert some.select("key", "caption", "url").equals(whole.select("key", "caption", "url"))
     assert read_table(shard, rows=np.empty(0, np.int64)).columns == some.columns
+
+
+def test_only_what_is_wanted_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.pool.tables.BATCH_ROWS", 10)
+    asked: list[tuple[list[str], int]] = []
+    read = ParquetSource.read
+
+    def spy(source: ParquetSource, columns: list[str], first: int, size: int) -> pl.DataFrame:
+        asked.append((list(columns), first))
+        return read(source, columns, first, size)
+
+    monkeypatch.setattr(ParquetSource, "read", spy)
+    rows = {"id": range(35), "TEXT": ["x"] * 35, "url": ["u"] * 35, "other": ["y"] * 35}
+    pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
+    shard = open_pool(tmp_path).shards[0]
+    list(iter_captions(shard, batch_rows=20))
+    assert asked == [(["TEXT"], 0), (["TEXT"], 20)]
+    asked.clear()
+    assert read_table(shard, rows=np.array([31, 2, 3]))["row"].to_list() == [2, 3, 31]
+    assert [first for _, first in asked[1:]] == [0, 30]
+    assert all("other" not in columns for columns, _ in asked)
 
 
 def test_rows_are_found_by_their_keys(tmp_path: Path) -> None:

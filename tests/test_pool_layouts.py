@@ -199,6 +199,18 @@ def test_a_folder_may_have_any_name(layout: str, tmp_path: Path) -> None:
     assert len(list(read_images(shard, read_table(shard)["key"].to_list()))) in (0, 4)
 
 
+def test_shards_line_up_past_the_padding_of_their_numbers(tmp_path: Path) -> None:
+    for kind in ("metadata", "img_emb"):
+        (tmp_path / kind).mkdir()
+    for number in (9999, 10000, 1000, 10001):
+        rows = pl.DataFrame({"key": [number], "caption": ["x"]})
+        rows.write_parquet(tmp_path / "metadata" / f"metadata_{number:04d}.parquet")
+        np.save(tmp_path / "img_emb" / f"img_emb_{number:04d}.npy", np.full((1, 2), number, "f4"))
+    shards = open_pool(tmp_path).shards
+    assert [read_table(shard)["key"][0] for shard in shards] == ["1000", "9999", "10000", "10001"]
+    assert [int(read_vectors(s, "image")[0:1][0, 0]) for s in shards] == [1000, 9999, 10000, 10001]
+
+
 def test_a_folder_of_splits_is_one_pool(tmp_path: Path) -> None:
     for split in ("train", "test"):
         datasets_stream(tmp_path, split)

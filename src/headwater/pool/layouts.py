@@ -13,6 +13,7 @@ What stands in the files is read by sources.py, images.py and vectors.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -74,8 +75,19 @@ class Listing:
     links_out: frozenset[str] = field(default_factory=frozenset)
 
     def ending(self, *suffixes: str) -> list[str]:
-        """The files with one of these suffixes, sorted."""
-        return sorted(f for f in self.sizes if f.lower().endswith(suffixes))
+        """The files with one of these suffixes, in natural order."""
+        return sorted((f for f in self.sizes if f.lower().endswith(suffixes)), key=natural)
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sorts numbers in names by their value, so that shards line up however they are padded.
+
+    Example:
+        >>> sorted(["metadata_1001", "metadata_10000", "metadata_0002"], key=natural)
+        ['metadata_0002', 'metadata_1001', 'metadata_10000']
+    """
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], name
 
 
 def open_pool(path: str | Path, *, name: str = "pool") -> Pool:
