@@ -16,14 +16,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headwater.retrieve.hits import Hits
-from headwater.retrieve.tokens import CHUNK, Ints, Tokens, tokenize
+from headwater.retrieve.hits import Hits, join_hits
+from headwater.retrieve.sieve import CaptionSieve
+from headwater.retrieve.tokens import CHUNK, Ints, Tokens, cut, tokenize
 
 Phrase = tuple[bytes, ...]
 Chunks = NDArray[np.uint64]
 
 NOWHERE = -1
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: Fibonacci hashing
+_SPREAD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: Fibonacci hashing
 
 
 class PhraseFinder:
@@ -39,9 +40,11 @@ class PhraseFinder:
         [[0, 0], [0, 1], [2, 2], [13, 7]]
     """
 
-    block_bytes = 1 << 19  # the arrays made of it stay in the processor's cache
+    block_bytes = 1 << 22  # polars warms the sieve up anew for each block
+    tokens_bytes = 1 << 19  # arrays made of so much text stay in the processor's cache
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
+        self._passes = CaptionSieve(phrases)
         words = sorted({word for phrase in phrases for word in phrase})
         number = {word: i for i, word in enumerate(words)}
         self._vocabulary = Vocabulary(words)
@@ -60,6 +63,19 @@ class PhraseFinder:
 
     def hits(self, captions: pl.Series) -> Hits:
         """Hits in a block of captions without nulls."""
+        block = pl.DataFrame({"row": np.arange(len(captions)), "caption": captions})
+        if self._passes.useful:
+            block = block.filter(self._passes.passing(captions))
+        ascii_only = block["caption"].str.len_bytes() == block["caption"].str.len_chars()
+        parts = [block.filter(each) for each in (ascii_only, ~ascii_only)]  # ASCII is faster apart
+        found = [Hits(*np.zeros((4, 0), dtype=np.int64))]
+        for part in parts:
+            for piece in cut(part["caption"], self.tokens_bytes):
+                hits = self._in_tokens(part["caption"][piece])
+                found.append(hits._replace(row=part["row"].to_numpy()[piece][hits.row]))
+        return join_hits(found)
+
+    def _in_tokens(self, captions: pl.Series) -> Hits:
         tokens = tokenize(captions)
         phrase, first, last = self.find(tokens)
         row = tokens.rows(first)
@@ -95,13 +111,16 @@ class Sieve:
     """Lets through the tokens that begin like one of the words, and hardly any other."""
 
     def __init__(self, words: Sequence[bytes]) -> None:
-        self._slot = _Slots(4 * len(words))
-        self._open = np.zeros(self._slot.count, dtype=np.bool_)
-        self._open[self._slot(_chunks(words, 0))] = True
+        self._open = np.zeros(1 << 16, dtype=np.bool_)
+        beginnings = [int.from_bytes(word[:4], "little") for word in words]
+        self._open[self._slot(np.array(beginnings, dtype=np.uint32))] = True
 
     def passing(self, tokens: Tokens) -> Ints:
         """The tokens that pass, in order."""
-        return np.flatnonzero(self._open[self._slot(tokens.chunks(slice(None), 0))])
+        return np.flatnonzero(self._open.take(self._slot(tokens.beginnings())))
+
+    def _slot(self, beginnings: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        return (beginnings * np.uint32(_SPREAD >> 32)) >> np.uint32(16)
 
 
 class _Slots:
@@ -112,8 +131,8 @@ class _Slots:
         self.count = 1 << bits
         self._shift = np.uint64(64 - bits)
 
-    def __call__(self, values: Chunks) -> Chunks:
-        return (values * _SPREAD) >> self._shift
+    def __call__(self, values: Chunks) -> Ints:
+        return ((values * np.uint64(_SPREAD)) >> self._shift).view(np.int64)
 
 
 class _Places:
@@ -130,8 +149,10 @@ class _Places:
 
     def find(self, values: Chunks) -> Ints:
         """The place of each value, or NOWHERE."""
-        place = self._place[self._slot(values)].astype(np.int64)
-        other = np.flatnonzero((self._ordered[place] != values) & (place != NOWHERE))
+        place = self._place.take(self._slot(values)).astype(np.int64)
+        other = np.flatnonzero(
+            (self._ordered.take(place, mode="wrap") != values) & (place != NOWHERE)
+        )
         nearest = np.searchsorted(self._ordered, values[other])
         nearest[nearest == len(self)] = 0
         place[other] = np.where(self._ordered[nearest] == values[other], nearest, NOWHERE)

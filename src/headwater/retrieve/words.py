@@ -6,9 +6,9 @@ modes and the table. What a query is stands in `queries.py` and `headwater.expre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from headwater.retrieve.phrases import Phrase, PhraseFinder
 from headwater.retrieve.queries import MODES, Queries, each_query, meaning, query_table
 from headwater.retrieve.search import Finder, Search
 from headwater.retrieve.substrings import SubstringFinder
-from headwater.retrieve.tokens import fold_case, tokenize
+from headwater.retrieve.tokens import cut, fold_case, tokenize
 
 Leaf = TypeVar("Leaf", str, Phrase)
 
@@ -97,9 +97,10 @@ class CaptionMatcher:
 
     def match(self, captions: Sequence[str | None] | pl.Series) -> pl.DataFrame:
         """The table that `match_captions` describes."""
-        blocks = _blocks(_table(captions), self._block_bytes)
+        series = _series(captions)
         with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-            hits = list(pool.map(self._find, blocks))
+            find = partial(self._find, series)
+            hits = list(pool.map(find, cut(series, self._block_bytes)))
         return (
             pl.concat([_HITS.to_frame(), *hits])
             .join(self._wanted, on="key")
@@ -108,9 +109,11 @@ class CaptionMatcher:
             .select(MATCHES.names())
         )
 
-    def _find(self, block: pl.DataFrame) -> pl.DataFrame:
-        hits = self._search.hits(block["caption"])
-        row = block["row"].to_numpy()[hits.row]
+    def _find(self, captions: pl.Series, rows: slice) -> pl.DataFrame:
+        block = captions[rows]
+        there = block.is_not_null().arg_true().to_numpy()
+        hits = self._search.hits(block.drop_nulls())
+        row = there[hits.row] + rows.start
         return pl.DataFrame([row, *hits[1:]], schema=_HITS)
 
 
@@ -162,14 +165,6 @@ def _fold_phrases(texts: list[str]) -> list[Phrase]:
     return [tuple(phrase) for phrase in words]
 
 
-def _table(captions: Sequence[str | None] | pl.Series) -> pl.DataFrame:
-    """Captions that are there, with their row; all-ASCII ones first, which are faster together."""
-    series = _series(captions)
-    table = pl.DataFrame({"row": np.arange(len(series)), "caption": series}).drop_nulls()
-    ascii_only = pl.col("caption").str.len_bytes() == pl.col("caption").str.len_chars()
-    return pl.concat([table.filter(ascii_only), table.filter(~ascii_only)])
-
-
 def _series(captions: Sequence[str | None] | pl.Series) -> pl.Series:
     if isinstance(captions, pl.Series):
         if captions.dtype not in TEXT:
@@ -186,12 +181,3 @@ def _series(captions: Sequence[str | None] | pl.Series) -> pl.Series:
 
 def _not_text(seen: str) -> InputError:
     return InputError("captions that are not text", expected="a column of strings", seen=seen)
-
-
-def _blocks(table: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
-    """Consecutive rows with about `size` bytes of text each, at least one row."""
-    number = table["caption"].str.len_bytes().cast(pl.Int64).cum_sum().to_numpy() // size
-    cuts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(table)]
-    for start, stop in pairwise(cuts):
-        if stop > start:
-            yield table.slice(start, stop - start)
