@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from headwater import topk
 from headwater.errors import InputError, PoolError
 from headwater.rows import Rows
-from headwater.topk import top_k
+from headwater.topk import search, top_k
 
 quickly = settings(max_examples=80, deadline=None)
 
@@ -32,7 +34,18 @@ def split(rows, cuts):
     return np.split(rows, sorted(min(cut, len(rows)) for cut in cuts))
 
 
-DTYPES = st.sampled_from([np.float16, np.float32])
+@contextmanager
+def bounds(*, small, held):
+    """Floors that rise from the first row on, if `small`; rows held for so many bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if small:
+            patch.setattr(topk, "_spare", lambda k: 0)
+            patch.setattr(topk, "FIRST_ROWS", 1)
+        patch.setattr(topk, "HELD_BYTES", held)
+        yield
+
+
+DTYPES = st.sampled_from([np.float16, np.float32, np.float64])
 QUARTERS = st.integers(-8, 8).map(lambda n: n / 4)  # sums of their products are exact: true ties
 SPOILED = st.one_of(QUARTERS, st.sampled_from([np.nan, np.inf, -np.inf]))
 COUNTS, SIZES = st.integers(1, 12), st.integers(1, 31)
@@ -48,26 +61,45 @@ def small_pools(draw):
 
 
 @quickly
-@given(pool=small_pools(), cuts=CUTS, k=COUNTS, block_rows=SIZES, spare=st.sampled_from([0, 256]))
-def test_equals_brute_force_for_any_shards_and_blocks(pool, cuts, k, block_rows, spare):
+@given(
+    pool=small_pools(),
+    cuts=CUTS,
+    k=COUNTS,
+    block_rows=SIZES,
+    small=st.booleans(),
+    held=st.sampled_from([1, 100, 2**20]),
+)
+def test_equals_brute_force_for_any_shards_and_blocks(pool, cuts, k, block_rows, small, held):
     queries, rows = pool
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "SPARE", spare)
-        scores, ids = top_k(queries, split(rows, cuts), k, block_rows=block_rows)
+    with bounds(small=small, held=held):
+        found = search(queries, split(rows, cuts), k, block_rows=block_rows)
     wanted_scores, wanted_ids = brute_force(queries, rows, k)
-    assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
-    assert np.array_equal(ids, wanted_ids)
-    assert np.array_equal(scores, wanted_scores.astype(np.float32))
+    assert (found.scores.dtype, found.ids.dtype) == (np.float32, np.int64)
+    assert np.array_equal(found.ids, wanted_ids)
+    assert np.array_equal(found.scores, wanted_scores.astype(np.float32))
+    assert found.blank == (~np.isfinite(rows).all(axis=1)).sum()
 
 
 @quickly
-@given(seed=st.integers(0, 10_000), dtype=DTYPES, cuts=CUTS, k=COUNTS, block_rows=SIZES)
-def test_near_ties_are_settled_in_float64(seed, dtype, cuts, block_rows, k):
+@given(
+    seed=st.integers(0, 10_000),
+    dtype=DTYPES,
+    cuts=CUTS,
+    k=COUNTS,
+    block_rows=SIZES,
+    length=st.sampled_from([0, 30, 1000]),
+    small=st.booleans(),
+)
+def test_near_ties_are_settled_in_float64(seed, dtype, cuts, block_rows, k, length, small):
     rng = np.random.default_rng(seed)
-    row = rng.normal(size=33) / 6
-    rows = (row + rng.normal(size=(30, 33)) * 1e-8).astype(dtype)  # float32 cannot rank these
     queries = rng.normal(size=(3, 33))
-    scores, ids = top_k(queries, split(rows, cuts), k, block_rows=block_rows)
+    # float32 cannot rank these, and some are long in a direction that no query has
+    rows = rng.normal(size=33) / 6 + rng.normal(size=(30, 33)) * 1e-8
+    away = np.linalg.svd(queries)[2][3:]
+    rows[::2] += length * rng.normal(size=(15, len(away))) @ away
+    rows = rows.astype(dtype)
+    with bounds(small=small, held=2**20):
+        scores, ids = top_k(queries, split(rows, cuts), k, block_rows=block_rows)
     wanted_scores, wanted_ids = brute_force(queries, rows, k)
     assert np.array_equal(ids, wanted_ids)
     assert np.array_equal(scores, wanted_scores.astype(np.float32))
@@ -100,8 +132,9 @@ def test_a_pool_of_one_picture_gives_the_first_ids(block_rows):
 
 
 def test_many_queries_and_candidates_stay_within_bounds(monkeypatch):
-    monkeypatch.setattr(topk, "STATE_BYTES", 24 * 14 * 3)  # three queries a pass
-    monkeypatch.setattr(topk, "SPARE", 0)
+    monkeypatch.setattr(topk, "STATE_BYTES", 24 * 7 * 3)  # three queries a pass
+    monkeypatch.setattr(topk, "_spare", lambda k: 0)
+    monkeypatch.setattr(topk, "SCORES", 100)  # 33 rows a block
     monkeypatch.setattr(topk, "HELD_BYTES", 4096)
     monkeypatch.setattr(topk, "PAIRS", 5)
     rng = np.random.default_rng(1)
@@ -119,6 +152,93 @@ def test_a_very_long_row_does_not_blur_the_others():
     queries = rng.normal(size=(5, 8)).astype(np.float32)
     _, ids = top_k(queries, [rows], 50, block_rows=700)
     assert np.array_equal(ids, brute_force(queries, rows, 50)[1])
+
+
+@pytest.mark.parametrize("exponent", [-1000, -300, -140, -80, -30, 60])
+def test_scale_does_not_matter(exponent):
+    rng = np.random.default_rng(4)
+    queries = rng.normal(size=(3, 8))
+    rows = rng.normal(size=8) + 1e-8 * rng.normal(size=(400, 8))  # near ties
+    wanted = brute_force(queries, rows, 9)[1]
+    assert np.array_equal(top_k(queries, [rows * 2.0**exponent], 9, block_rows=50)[1], wanted)
+    assert np.array_equal(top_k(queries * 2.0**exponent, [rows], 9, block_rows=50)[1], wanted)
+
+
+def test_one_tiny_value_among_large_ones_still_decides():
+    rows = np.array([[1, 0], [1, 2.0**-120], [1, 2.0**-130]])
+    query = np.array([[0, 1.0]])
+    assert top_k(query, [rows], 3)[1].tolist() == [[1, 2, 0]]
+    assert top_k(query * 2.0**900, [rows], 3)[1].tolist() == [[1, 2, 0]]
+
+
+@quickly
+@given(seed=st.integers(0, 10_000), cuts=CUTS, block_rows=SIZES, k=COUNTS, mixed=st.booleans())
+def test_copies_in_other_shards_tie_and_the_first_wins(seed, cuts, block_rows, k, mixed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(10, 40)).astype(np.float16)[rng.integers(0, 10, 30)]
+    kinds = [np.float64, np.float16, np.float32]
+    shards = [
+        part.astype(kinds[n % 3]) if mixed else part for n, part in enumerate(split(rows, cuts))
+    ]
+    queries = rng.normal(size=(2, 40))
+    _, ids = top_k(queries, shards, k, block_rows=block_rows)
+    assert np.array_equal(ids, brute_force(queries, rows, k)[1])
+
+
+def test_a_query_of_zeros_ties_with_all():
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(5000, 4)).astype(np.float32)
+    queries = np.array([[0.0, 0, 0, 0], [1, 2, 3, 4]])
+    scores, ids = top_k(queries, [rows], 3, block_rows=400)
+    assert ids[0].tolist() == [0, 1, 2]
+    assert scores[0].tolist() == [0, 0, 0]
+    assert np.array_equal(ids[1:], brute_force(queries[1:], rows, 3)[1])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_that_come_in_order_of_their_score(order):
+    rng = np.random.default_rng(6)
+    query = rng.normal(size=(1, 16))
+    rows = rng.normal(size=(6000, 16)).astype(np.float16)
+    rows = rows[np.argsort(rows.astype(np.float64) @ query[0])][::order]
+    _, ids = top_k(query, [rows], 20, block_rows=500)
+    assert np.array_equal(ids, brute_force(query, rows, 20)[1])
+
+
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_a_precision_that_the_caller_set_is_not_used_and_stays(precision):
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    rng = np.random.default_rng(7)
+    rows, queries = rng.normal(size=(4000, 96)).astype(np.float32), rng.normal(size=(40, 96))
+    try:
+        torch.set_float32_matmul_precision(precision)
+        _, ids = top_k(queries, [rows], 50)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert np.array_equal(ids, brute_force(queries, rows, 50)[1])
+
+
+def test_blank_rows_are_counted_and_told(capsys):
+    rows = np.eye(4)
+    rows[1, 2], rows[3, 3] = np.nan, np.inf
+    found = search(np.ones((2, 4)), [rows[:2], rows[2:]], 4)
+    assert found.blank == 2
+    assert found.ids.tolist() == [[0, 2, -1, -1]] * 2
+    assert capsys.readouterr().err == ""
+    top_k(np.ones((2, 4)), [rows], 4)
+    assert capsys.readouterr().err == "2 rows of vectors are not finite: they are in no result\n"
+
+
+def test_the_same_bytes_however_the_rows_are_cut():
+    rng = np.random.default_rng(8)
+    rows, queries = rng.normal(size=(3000, 24)).astype(np.float16), rng.normal(size=(7, 24))
+    once = top_k(queries, [rows], 60)
+    for cuts, block_rows in [([], 64), ([1, 2, 3], 1000), (range(0, 3000, 100), 37)]:
+        again = top_k(queries, split(rows, cuts), 60, block_rows=block_rows)
+        assert [part.tobytes() for part in again] == [part.tobytes() for part in once]
 
 
 def test_files_memmaps_and_arrays_are_the_same_pool(tmp_path):

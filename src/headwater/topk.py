@@ -37,8 +37,7 @@ SPARE = 256  # or k: candidates beyond k that pile up before the hopeless ones a
 PAIRS = 256  # scored in float64 at a time: they stay in the cache
 
 UNIT = 2.0**-24  # rounding error of one float32 operation, relative
-NORMAL = 2.0**-126  # below it numbers may count as zero
-SQUARE = 2.0**-63  # below it squares may
+SQUARE = 2.0**-63  # the square of less may count as zero
 
 
 class Nearest(NamedTuple):
@@ -168,10 +167,12 @@ class _Hits(NamedTuple):
 class _Scorer:
     """Float32 scores of a block, and which of them reach a query's floor.
 
-    A score is within error * |x| + tiny of the true one: |error| <= d * u * sum |q_i x_i| <=
+    A score is within error * |x| of the true one: |error| <= d * u * sum |q_i x_i| <=
     d * u * |q| |x| whatever the order of summation, to first order in u (Higham, Accuracy and
     Stability of Numerical Algorithms, section 3.1); four more for rounding the stored values to
-    float32 and for the lengths, 5 % for the higher orders.
+    float32 and for the lengths, 5 % for the higher orders. Values whose squares may be lost in
+    |x| are made up for by `short`, and that covers all that underflow can do, since queries
+    have values of about 1.
     """
 
     def __init__(self, queries: Float64, size: int, device: str | None) -> None:
@@ -182,7 +183,6 @@ class _Scorer:
         dimensions = queries.shape[1]
         norms = np.linalg.norm(queries, axis=1)
         self._error = 1.05 * (dimensions + 4) * UNIT * norms
-        self._tiny = 4 * dimensions * NORMAL
         self._short = np.sqrt(dimensions) * SQUARE
         # written over by every block: fresh memory costs as much as comparing does
         self._vectors = torch.empty((size, dimensions), device=self._device)
@@ -196,7 +196,7 @@ class _Scorer:
         vectors = self._vectors[: len(block)].copy_(block)
         lengths, blank = _lengths(vectors)
         longest = lengths.max(initial=0) + self._short
-        reach = (floors - self._error * longest - self._tiny).astype(np.float32)
+        reach = (floors - self._error * longest).astype(np.float32)
         reach = np.nextafter(reach, np.float32(-np.inf))
         shape = len(self._queries), len(block)
         scores = self._scores[: math.prod(shape)]
@@ -207,7 +207,7 @@ class _Scorer:
         at = np.flatnonzero(enough.cpu().numpy())
         queries, rows = np.divmod(at, len(block))
         found = scores[torch.from_numpy(at).to(self._device)].cpu().numpy()
-        errors = self._error[queries] * (lengths[rows] + self._short) + self._tiny
+        errors = self._error[queries] * (lengths[rows] + self._short)
         return _Hits(queries, rows, found - errors, found + errors), blank
 
 
@@ -374,15 +374,27 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Multiply in float32 proper: TF32 and bfloat16 would break the bounds."""
+    """Multiply in float32 proper: TF32 or bfloat16, as a caller may have set, break the bounds."""
     import torch
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    backends: Any = torch.backends
+    if not hasattr(backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
+        whole = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(whole)
+        return
+    parts = (backends.cuda.matmul, backends.mkldnn.matmul)
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
 
 
 def _checked(queries: NDArray[Any], k: int) -> tuple[Float64, Float64]:
