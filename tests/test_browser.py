@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.test_doctor import hostile_page
 from tests.tiny_study import lean_results, tiny_study
 
 from headwater.report import render_report
@@ -196,3 +197,16 @@ def test_hostile_names_stay_names(browser, tmp_path):
     assert browser.value(FACTS)["overflow"] <= 0
     assert not browser.seen("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
     assert not browser.seen("Page.javascriptDialogOpening")
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_the_page_of_the_doctor_fits_and_is_silent(browser, tmp_path, width):
+    path = hostile_page(tmp_path)
+    browser.open(path, width=width, scheme="dark")
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
+    root = "document.documentElement"
+    assert browser.value(f"{root}.scrollWidth - {root}.clientWidth") <= 0
+    assert browser.value("document.querySelectorAll('mark').length") == 6
+    assert not browser.seen("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+    asked = [event["request"]["url"] for event in browser.seen("Network.requestWillBeSent")]
+    assert asked == [path.as_uri()]

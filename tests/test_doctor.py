@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.cli import run
 from headwater.errors import InputError, PoolError, QueryError
+from headwater.expression import parse_query
 from headwater.retrieve.chart import SAMPLES, merge
+from headwater.retrieve.diagnosis import diagnose
 from headwater.retrieve.doctor import Block, Doctor
 from headwater.retrieve.relations import relate
 from headwater.retrieve.words import match_captions
-from headwater.steps.doctor import doctor, read_synonyms
+from headwater.steps.doctor import doctor, read_synonyms, write_page
 from headwater.task import Task
 
 MISSILES = {"missile (657)": ["missile"], "missile (744)": ["Missile"]}
@@ -86,8 +89,8 @@ def test_hits_inside_words_are_told_with_the_words(told):
         {"word": "figure", "captions": 12}, {"word": "config", "captions": 3},
     ]  # fmt: skip
     assert sentences(told, "inside") == [
-        '"fig" stands inside longer words in 15 captions (figure 12, config 3), which are left out; '
-        "11 are in."
+        '"fig" stands inside longer words in 15 captions (figure 12, config 3), which are left '
+        "out; 11 are in."
     ]
 
 
@@ -230,3 +233,96 @@ def test_mistakes_are_one_clean_line(tmp_path):
     (tmp_path / "s.json").write_text('{"hog": "pig"}')
     with pytest.raises(InputError, match="the synonyms of hog are no list of names"):
         read_synonyms(tmp_path / "s.json")
+
+
+def test_expressions_and_modes_are_tried_as_retrieval_tries_them():
+    captions = ["a tabby cat", "a cat and a hat", "the cat of a tabby", "cats"]
+    queries = {"tabby": ["tabby cat"], "cat": [parse_query('"cat" NOT "hat"')]}
+    chart = Doctor(queries).examine([block(captions)])
+    assert chart.found.rows() == [(0, 1), (1, 2)]
+    assert chart.all_words.rows() == [(0, 1)]
+    loose = Doctor({"tabby": ["tabby cat"]}, mode="all").examine([block(captions)])
+    assert (loose.found.rows(), loose.all_words.rows()) == ([(0, 2)], [])
+    either = Doctor({"pet": [parse_query('"cat" OR "dog"')]}).examine([block(captions)])
+    assert either.inside.rows() == [(0, "cats", 1)]
+
+
+def test_a_plural_is_told():
+    chart = Doctor({"berry": ["berry"]}).examine([block(["a berry"] * 10 + ["berries"] * 11)])
+    assert chart.found.rows() == [(0, 10)]
+    told = diagnose_only({"knee pad": ["knee pad"]}, ["a knee pad"] * 12 + ["knee pads"] * 11)
+    assert sentences(told, "plural") == [
+        '11 captions say "knee pads" and not "knee pad", which 12 do: add it as a query.'
+    ]
+    told = diagnose_only({"knee pad": ["knee pad"]}, ["knee pads"] * 11)
+    assert sentences(told, "nothing")[1].endswith('More would be found: 11 with "knee pads".')
+
+
+def diagnose_only(queries, captions):
+    physician = Doctor(queries)
+    chart = physician.examine([block(captions)])
+    return diagnose(physician, chart, names={x: x for x in queries}, has_vectors=False)
+
+
+# The page and the command ------------------------------------------------------------------
+
+
+HOSTILE = {
+    "<script>alert(1)</script>": ["fig"], "שלום": ["שלום"], "a\u0301" * 99: ["orange"],
+    "ox": ["ox"],
+}  # fmt: skip
+HOSTILE_CAPTIONS = [
+    "<img src=x onerror=alert(1)> fig", "שלום fig עולם", "f" + "\u0301\u0316" * 99 + " orange",
+    "\u202e fig \x1b[31m\x00", "w" * 5000 + " fig",
+]  # fmt: skip
+
+
+def hostile_page(folder: Path) -> Path:
+    pool = write_pool(folder / "pool", HOSTILE_CAPTIONS)
+    write_page(doctor(pool, task(HOSTILE), workers=1), folder / "doctor.html")
+    return folder / "doctor.html"
+
+
+def test_the_page_shows_what_was_found_and_marks_it(told, tmp_path):
+    write_page(told, tmp_path / "doctor.html")
+    page = (tmp_path / "doctor.html").read_text(encoding="utf-8")
+    assert f"<h1>{told['sentence']}</h1>" in page
+    assert "<bdi>a <mark>blood orange</mark></bdi>" in page
+    assert "<bdi><mark>fig</mark>ure</bdi> 12" in page
+    assert page.count('class="card"') == len(QUERIES)
+    places = set(re.findall(r'href="#([\w-]+)"', page))
+    assert places <= set(re.findall(r'id="([\w-]+)"', page))
+
+
+def test_nothing_in_a_caption_or_name_is_markup(tmp_path):
+    page = hostile_page(tmp_path).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<img" not in page
+    assert not re.search("[\x00-\x08\x1b\u202e]", page)
+    assert "\u0301\u0316\u0301" not in page  # piled-up marks are cut
+
+
+def test_the_command_prints_json_and_a_table(capsys, tmp_path):
+    pool = write_pool(tmp_path / "pool")
+    (tmp_path / "t.yaml").write_text(json.dumps(task().model_dump(mode="json")))
+    (tmp_path / "s.json").write_text(json.dumps(SYNONYMS))
+    told = ["--task", str(tmp_path / "t.yaml"), "--pool", str(pool), "--workers", "1"]
+    assert run(["doctor", *told, "--synonyms", str(tmp_path / "s.json"), "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert of(value, "beach wagon")["with_synonyms"] == 4
+    assert run(["doctor", *told, "--html", str(tmp_path / "d.html")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        "class", "captions", "shared", "inside", "+synonyms", "+all", "longer", "words",
+    ]  # fmt: skip
+    assert len([line for line in lines if line.startswith(tuple(QUERIES))]) == len(QUERIES)
+    assert (tmp_path / "d.html").exists()
+    assert run(["doctor", "--task", "miniature", "--pool", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("headwater: no such pool")
+
+
+def test_every_key_is_told_in_the_documents(told):
+    page = (Path(__file__).parents[1] / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    keys = {*told, *told["classes"][0], *told["shared"][0], *told["findings"][0]}
+    keys |= {*told["classes"][0]["samples"][0]}
+    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []

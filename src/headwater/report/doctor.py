@@ -5,8 +5,11 @@ Numbers become bars here, and captions parts to show; `doctor.html` lays them ou
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -17,7 +20,8 @@ from headwater.report.views import NONE
 
 Json = Mapping[str, Any]
 
-SHOWN = 5  # captions of a class in sight; the rest unfold
+SHOWN = 5  # captions of a class, findings of a kind in sight; the rest unfold
+ROWS_SHOWN = 60  # classes in sight
 PAIRS = 60  # pairs of classes listed; a big task has thousands
 
 TAGS = {
@@ -28,6 +32,7 @@ TAGS = {
     "name": ("same name", "worse"),
     "nested": ("nested", "worse"),
     "together": ("shared", "plain"),
+    "plural": ("plural", "worse"),
     "inside": ("inside words", "plain"),
     "crowd": ("lists", "plain"),
     "missing": ("no text", "plain"),
@@ -44,18 +49,36 @@ def render_doctor(told: Json) -> str:
     places = {row["label"]: f"class-{i}" for i, row in enumerate(told["classes"])}
     most = max((row["captions"] for row in told["classes"]), default=0)
     fewest_first = sorted(told["classes"], key=lambda row: row["captions"])
+    by_kind = groupby(told["findings"], key=itemgetter("kind"))
     return render(
         "doctor.html",
         styles=("page.css", "doctor.css"),
         told=told,
-        tags=TAGS,
+        findings=[_group(kind, each, places) for kind, each in by_kind],
         places=places,
         classes=[_class_row(row, most) for row in fewest_first],
         pairs=[_pair(row) for row in told["shared"][:PAIRS]],
         pairs_left=max(len(told["shared"]) - PAIRS, 0),
         cards=[_card(row) for row in told["classes"]],
         shown=SHOWN,
+        rows_shown=ROWS_SHOWN,
+        none_sign=NONE,
     )
+
+
+def _group(kind: str, findings: Iterable[Json], places: Mapping[str, str]) -> dict[str, Any]:
+    """The findings of one kind under their tag."""
+    tag, look = TAGS[kind]
+    return {"tag": tag, "look": look, "texts": [_linked(each, places) for each in findings]}
+
+
+def _linked(finding: Json, places: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A finding in parts: its class names lead to their captions."""
+    longest_first = sorted(finding["labels"], key=len, reverse=True)
+    names = "|".join(map(re.escape, longest_first)) or r"(?!)"  # which is nowhere
+    parts = enumerate(re.split(rf"(?<!\w)({names})(?!\w)", finding["text"]))
+    told = [(part, places[part] if i % 2 else None) for i, part in parts if part]
+    return [{"text": _show(part), "place": place} for part, place in told]
 
 
 def _class_row(row: Json, most: int) -> dict[str, Any]:
@@ -66,7 +89,7 @@ def _class_row(row: Json, most: int) -> dict[str, Any]:
         "state": "none" if not row["captions"] else "",
         "pale": _length(row["captions"], most),
         "full": _length(row["alone"], most),
-        "shared": f"{row['captions'] - row['alone']:,}",
+        "shared": _number(row["captions"] - row["alone"] or None),
         "rejected": f"{row['rejected']:,}",
         "inside": [_marked_word(word, row) for word in row["inside"]],
         "synonyms": _number(row["with_synonyms"]),
@@ -131,7 +154,7 @@ def _caption(sample: Json) -> dict[str, Markup]:
 
 
 def _show(text: str) -> Markup:
-    """A part of a caption, escaped; the space at its ends stays, piled-up marks do not."""
+    """A part of a text, escaped; the space at its ends stays, piled-up marks do not."""
     spaced = " " if text[:1].isspace() else "", " " if text[-1:].isspace() else ""
     return escape(spaced[0] + _without_piles(plain(text)) + (spaced[1] if text.strip() else ""))
 

@@ -99,6 +99,7 @@ def _classes(doctor: Doctor, chart: Chart, names: Mapping[str, str]) -> list[Jso
             "queries": _counted("query", doctor.queries[i], by_query.get(i, {})),
             "rejected": rejected.get(i, 0),
             "inside": words.get(i, [])[:WORDS_TOLD],
+            "plural": _plural(doctor.queries[i], words.get(i, [])),
             "with_synonyms": synonymous.get(i, 0) if doctor.synonyms[i] else None,
             "synonyms": _counted("synonym", doctor.synonyms[i], by_synonym.get(i, {})),
             "with_all": all_words.get(i, 0) if doctor.loosened[i] else None,
@@ -124,6 +125,14 @@ def _grouped(table: pl.DataFrame) -> dict[int, list[Json]]:
 
 def _counted(kind: str, queries: Sequence[Query], counts: Mapping[int, int]) -> list[Json]:
     return [{kind: str(query), "captions": counts.get(i, 0)} for i, query in enumerate(queries)]
+
+
+def _plural(queries: Sequence[Query], words: list[Json]) -> Json | None:
+    """The commonest word that looks like an English plural of a query."""
+    texts = [str(query).lower() for query in queries]
+    forms = {text + "s" for text in texts} | {text + "es" for text in texts}
+    forms |= {text[:-1] + "ies" for text in texts if text.endswith("y")}
+    return next((word for word in words if word["word"] in forms), None)
 
 
 def _shared(doctor: Doctor, chart: Chart) -> list[Json]:
@@ -159,25 +168,39 @@ def _findings(told: Json, doctor: Doctor, names: Mapping[str, str]) -> Iterator[
     yield from _same_names(names)
     yield from _nested(told["shared"])
     yield from _together(told["shared"])
+    yield from _plurals(classes)
     yield from _inside(classes)
     yield from _about_captions(told)
 
 
 def _finding(kind: str, rows: Sequence[Json], text: str) -> Json:
-    return {"kind": kind, "labels": [row["label"] for row in rows], "text": text}
+    return {"kind": kind, "labels": _labels(rows), "text": text}
+
+
+def _labels(rows: Sequence[Json]) -> list[str]:
+    return [row["label"] for row in rows]
 
 
 def _thin(rows: list[Json], total: int, what: str, kind: str) -> Iterator[Json]:
+    """Classes with too few captions: all of them, then those for which something would help."""
     if not rows:
         return
-    listed = _list([row["label"] for row in rows])
-    told = f"{len(rows):,} of {total:,} classes {_have(len(rows))} {what}: {listed}."
-    yield _finding(kind, rows, told)
-    for row in rows[:TOLD]:
-        yield _finding(kind, [row], f"{row['label']}: {_captions(row['captions'])}. {_help(row)}")
+    number = f"{len(rows):,} of {total:,} classes {_have(len(rows))} {what}"
+    yield _finding(kind, rows, f"{number}: {_list(_labels(rows))}.")
+    helped = sorted(filter(_help, rows), key=lambda row: -_most(row))
+    for row in helped[:TOLD]:
+        now = f"{_quoted(row['label'])} has {_captions(row['captions'])}"
+        yield _finding(kind, [row], f"{now}. More would be found: {'; '.join(_help(row))}.")
+    if len(helped) > TOLD:
+        yield _finding(kind, helped[TOLD:], f"The same helps {len(helped) - TOLD:,} more of them.")
+    left = [row for row in rows if not _help(row)]
+    if left:
+        tried = _list([*_tried(left), "plurals"])
+        text = f"{tried[0].upper()}{tried[1:]} find no more of {_list(_labels(left))}."
+        yield _finding(kind, left, text)
 
 
-def _help(row: Json) -> str:
+def _help(row: Json) -> list[str]:
     """What would find more captions of a class, in numbers of this pool."""
     ways = []
     if row["with_synonyms"]:
@@ -185,14 +208,19 @@ def _help(row: Json) -> str:
         ways.append(f"{row['with_synonyms']:,} with the synonyms ({_tally(named, 'synonym')})")
     if row["with_all"]:
         ways.append(f"{row['with_all']:,} with mode all")
-    if row["rejected"]:
-        words = _tally(row["inside"], "word")
-        ways.append(f"{row['rejected']:,} by adding words that hold the name ({words})")
-    if ways:
-        return f"More would be found: {'; '.join(ways)}."
-    tried = {"the synonyms given": row["with_synonyms"], "mode all": row["with_all"]}
-    failed = [way for way, number in tried.items() if number is not None]
-    return f"{_list([*failed, 'longer words']).capitalize()} would find no more."
+    if row["plural"]:
+        ways.append(f"{row['plural']['captions']:,} with {_quoted(row['plural']['word'])}")
+    return ways
+
+
+def _most(row: Json) -> int:
+    plural: int = row["plural"]["captions"] if row["plural"] else 0
+    return max(row["with_synonyms"] or 0, row["with_all"] or 0, plural)
+
+
+def _tried(rows: list[Json]) -> list[str]:
+    ways = {"with_synonyms": "the synonyms given", "with_all": "mode all"}
+    return [name for way, name in ways.items() if any(row[way] is not None for row in rows)]
 
 
 def _neighbors(has_vectors: bool) -> str:
@@ -249,8 +277,20 @@ def _together(shared: list[Json]) -> Iterator[Json]:
         yield {"kind": TOGETHER, "labels": [row["a"], row["b"]], "text": text}
 
 
+def _plurals(classes: list[Json]) -> Iterator[Json]:
+    many = (row for row in classes if row["captions"] >= FEW and row["plural"])
+    rows = [row for row in many if row["plural"]["captions"] >= FEW]
+    for row in sorted(rows, key=lambda row: -row["plural"]["captions"])[:TOLD]:
+        word, number = row["plural"]["word"], row["plural"]["captions"]
+        text = (
+            f"{_captions(number)} {'says' if number == 1 else 'say'} {_quoted(word)} and not "
+            f"{_quoted(row['label'])}, which {row['captions']:,} do: add it as a query."
+        )
+        yield _finding("plural", [row], text)
+
+
 def _inside(classes: list[Json]) -> Iterator[Json]:
-    rows = [row for row in classes if row["rejected"] >= FEW and row["captions"] >= FEW]
+    rows = [row for row in classes if row["rejected"] >= FEW]
     for row in sorted(rows, key=lambda row: -row["rejected"])[:TOLD]:
         text = (
             f"{_quoted(row['label'])} stands inside longer words in {_captions(row['rejected'])} "
