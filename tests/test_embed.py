@@ -14,7 +14,7 @@ import torch
 from tests.tiny_clip import tinted_images, tiny_clip
 
 from headwater.clip.encoder import Encoder
-from headwater.clip.feed import CHUNK, Feed
+from headwater.clip.feed import CHUNK
 from headwater.decode import decode_rgb, encode_png
 from headwater.errors import InputError, PoolError, RunError
 from headwater.pool import metadata_path, open_pool, read_vectors
@@ -159,17 +159,6 @@ def test_switches_of_torch_are_as_they_were():
     assert torch.backends.cudnn.allow_tf32 == before
     assert not torch.is_autocast_enabled("cpu")
     assert torch.is_grad_enabled()
-
-
-def test_a_killed_worker_is_one_line(monkeypatch):
-    feed = Feed(tiny_clip(), workers=0)
-
-    def lost(_):
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
-
-    monkeypatch.setattr(type(feed._loader), "__iter__", lost)
-    with pytest.raises(RunError, match="fewer --workers"):
-        list(feed.prepare([]))
 
 
 def test_vectors_out_of_step_are_found_when_read(pool, tmp_path):

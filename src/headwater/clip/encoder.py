@@ -27,7 +27,7 @@ class Encoder:
         clip: the model.
         batch_size: rows at a time.
         precision: float32, bf16, or auto: bf16 on a GPU that has it, float32 elsewhere.
-        workers: processes that decode; None is one per core, 1 or 0 stays in this process.
+        workers: processes that decode; None is one per core, 0 stays in this process.
 
     Attributes:
         precision: float32 or bf16.
@@ -37,7 +37,7 @@ class Encoder:
         >>> vision = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "head_width": 8}
         >>> text = {"context_length": 16, "width": 16, "heads": 2, "layers": 1}
         >>> clip = untrained_clip({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text})
-        >>> encoder = Encoder(clip, workers=1)
+        >>> encoder = Encoder(clip, workers=0)
         >>> for rows, features in encoder.captions([(0, "a red rose"), (1, "rose")]):
         ...     print(rows, features.shape)
         [1 0] (2, 8)

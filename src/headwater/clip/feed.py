@@ -23,10 +23,11 @@ from headwater.clip.pixels import Geometry, Pixels, resize_images
 from headwater.clip.texts import tokenize
 from headwater.decode import open_rgb
 from headwater.engine import worker_count
+from headwater.engine.local import end_with_parent
 from headwater.errors import DecodeError, RunError, first_line
 
 CHUNK = 32
-"""Jobs handed out at once: 5 MB of pixels at 224 px, so that shared memory of 64 MB is enough."""
+"""Jobs handed out at once: 5 MB of pixels at 224 px, in shared memory until they are taken."""
 
 AHEAD = 2  # chunks a worker may be ahead
 
@@ -46,7 +47,7 @@ class Feed:
 
     Args:
         clip: whose input size and tokenizer count.
-        workers: processes; None is one per core, 1 or 0 stays in this process.
+        workers: processes; None is one per core, 0 stays in this process.
 
     Example:
         >>> from headwater.clip import untrained_clip
@@ -55,7 +56,7 @@ class Feed:
         >>> text = {"context_length": 16, "width": 16, "heads": 2, "layers": 1}
         >>> clip = untrained_clip({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text})
         >>> image = encode_png(np.zeros((40, 60, 3), np.uint8))
-        >>> ready = Feed(clip, workers=1).prepare([(0, image), (1, b"no image"), (2, image)])
+        >>> ready = Feed(clip, workers=0).prepare([(0, image), (1, b"no image"), (2, image)])
         >>> [(made.rows.tolist(), tuple(made.batch.shape)) for made in ready]
         [([0, 2], (2, 32, 32, 3))]
     """
@@ -65,7 +66,7 @@ class Feed:
         own: dict[str, Any] = {}
         if count:
             own = {"multiprocessing_context": _processes(), "persistent_workers": True}
-            own |= {"num_workers": count, "prefetch_factor": AHEAD}
+            own |= {"num_workers": count, "prefetch_factor": AHEAD, "worker_init_fn": _begin_worker}
         self._chunks = _Chunks()
         self._loader: DataLoader[Any] = DataLoader(
             _Preparation(clip.geometry, clip.tokenizer),
@@ -93,7 +94,8 @@ class Feed:
                 raise
             raise RunError(
                 "a worker that decodes images was killed", seen=first_line(error),
-                do="Run the same command again, with fewer --workers; what is finished is kept.",
+                do="Run the same command again, with fewer --workers or more memory (shared memory "
+                "too); what is finished is kept.",
             ) from error  # fmt: skip
 
 
@@ -157,6 +159,10 @@ def _join(parts: Sequence[Ready]) -> Ready:
         return full[0]
     rows = np.concatenate([part.rows for part in full])
     return Ready(rows, torch.cat([part.batch for part in full]))
+
+
+def _begin_worker(_: int) -> None:
+    end_with_parent()  # torch watches the fork server, which does not end
 
 
 def _processes() -> Any:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any
 
@@ -141,15 +142,21 @@ def _serve(pipe: Connection, work: bytes) -> None:
     # Ctrl-C reaches every process of a terminal; the parent alone decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     be_quiet()
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with suppress(EOFError, OSError):  # the parent has no more shards, or is gone
         while True:
             pipe.send_bytes(answer(work, pipe.recv_bytes()))
 
 
-def _end_with_parent() -> None:
-    # A worker whose parent was killed would go on writing where the next run already writes.
-    parent = multiprocessing.parent_process()
+def end_with_parent() -> None:
+    """Have this worker process end as soon as its parent does, however that ends.
+
+    A worker whose parent was killed would go on writing where the next run already writes.
+    """
+    Thread(target=_end_after, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess | None) -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)

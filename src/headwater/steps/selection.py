@@ -74,7 +74,7 @@ def measure(task: Task, out: Path, shards: int, *, clip: Clip, kinds: tuple[str,
     paths = [_sample_path(out, number) for number in range(shards)]
     parts = [dict(np.load(path)) for path in paths if path.exists()]
     if not parts:
-        return {"sample": 0}
+        return {"sample": 0, "sample_passing": 0}
     passes = np.concatenate([part["passes"] for part in parts])
     texts = [fill(t, c.name) for c in task.classes for t in task.prompts.retrieval]
     queries = clip.encode_texts(texts, normalize=True)
@@ -93,8 +93,9 @@ def tell_prefilter(counts: Json) -> str:
         if name.startswith("recall_by_") and counts[name] is not None
     ]
     kept = f"the prefilter kept {counts['pairs']:,} of {counts['pool_pairs']:,} pairs"
-    nearest = f"of the nearest {NEAREST:.0%} of a sample of {counts['sample']:,}"
-    return f"{kept}; {nearest} it keeps {', '.join(shares) or 'nothing'}"
+    nearest = f"of the nearest {100 * NEAREST:.0f} % of a sample of {counts['sample']:,}"
+    whole = counts["sample_passing"] / max(counts["sample"], 1)
+    return f"{kept}; {nearest} it keeps {', '.join(shares)} (of all of it {100 * whole:.1f} %)"
 
 
 def _sample_path(out: Path, number: int) -> Path:
