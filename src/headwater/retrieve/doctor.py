@@ -134,7 +134,13 @@ class Doctor:
     def _raw_hits(self, captions: pl.Series) -> pl.DataFrame:
         if self._raw is None:
             return HITS.to_frame()
-        return _as_numbers(self._raw.match(captions), "class")
+        # Case is folded in compiled code for ASCII, character by character for the rest.
+        plain = captions.str.len_bytes() == captions.str.len_chars()
+        parts = []
+        for rows in (plain.arg_true(), (~plain).arg_true()):
+            hits = _as_numbers(self._raw.match(captions.gather(rows)), "class")
+            parts.append(hits.with_columns(row=rows.gather(hits["row"]).cast(pl.Int64)))
+        return pl.concat(parts)
 
     def _sample(self, found: pl.DataFrame, batch: _Batch, sampled: pl.DataFrame) -> pl.DataFrame:
         """The matches that may be among the smallest of their class, captions cut to size."""
