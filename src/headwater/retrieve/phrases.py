@@ -166,10 +166,13 @@ class _Level:
     chunks: _Places
     edges: _Places  # of parent node * len(chunks) + place of the chunk
     words: Ints  # the word that ends at each node, or NOWHERE
+    is_first: bool  # all come from one node: the edge's place is the chunk's
 
     def step(self, node: Ints, chunk: Chunks) -> Ints:
         """The node that a chunk leads to, or NOWHERE."""
         place = self.chunks.find(chunk)
+        if self.is_first:
+            return place
         node = self.edges.find((node * len(self.chunks) + place).astype(np.uint64))
         node[place == NOWHERE] = NOWHERE
         return node
@@ -196,7 +199,8 @@ class Vocabulary:
             ends = np.array([len(word) <= CHUNK * (number + 1) for word in rest])
             ending = np.full(len(edges), NOWHERE, dtype=np.int64)
             ending[node[ends]] = left[ends]
-            self._levels.append(_Level(_Places(chunks), _Places(edges.astype(np.uint64)), ending))
+            places = _Places(chunks), _Places(edges.astype(np.uint64))
+            self._levels.append(_Level(*places, ending, is_first=number == 0))
             left, node = left[~ends], node[~ends]
 
     def find(self, tokens: Tokens, which: Ints) -> Ints:

@@ -6,8 +6,9 @@ modes and the table. What a query is stands in `queries.py` and `headwater.expre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from headwater.retrieve.search import Finder, Search
 from headwater.retrieve.substrings import SubstringFinder
 from headwater.retrieve.tokens import cut, fold_case, tokenize
 
+Captions = Sequence[str | None] | pl.Series
 Leaf = TypeVar("Leaf", str, Phrase)
 
 MATCHES = pl.Schema(
@@ -32,9 +34,7 @@ TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 _HITS = pl.Schema({"row": pl.Int64, "key": pl.Int64, "start": pl.Int64, "end": pl.Int64})
 
 
-def match_captions(
-    captions: Sequence[str | None] | pl.Series, queries: Queries, *, mode: str = "phrase"
-) -> pl.DataFrame:
+def match_captions(captions: Captions, queries: Queries, *, mode: str = "phrase") -> pl.DataFrame:
     """Find the captions that name a class.
 
     Args:
@@ -95,26 +95,48 @@ class CaptionMatcher:
         self._wanted = wanted.with_columns(pl.Series("key", keys, dtype=pl.Int64))
         self._block_bytes = self._search.block_bytes
 
-    def match(self, captions: Sequence[str | None] | pl.Series) -> pl.DataFrame:
+    def match(self, captions: Captions) -> pl.DataFrame:
         """The table that `match_captions` describes."""
-        series = _series(captions)
+        return next(self.match_many([captions]))
+
+    def match_many(self, batches: Iterable[Captions]) -> Iterator[pl.DataFrame]:
+        """`match` of each batch in turn; the next one is fetched while this one is searched.
+
+        Example:
+            >>> shards = iter([["a rose"], ["a row", "Rosé!"]])
+            >>> matcher = CaptionMatcher({"rose": "rose"})
+            >>> [found["row"].to_list() for found in matcher.match_many(shards)]
+            [[0], [1]]
+        """
         with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-            find = partial(self._find, series)
-            hits = list(pool.map(find, cut(series, self._block_bytes)))
-        return (
-            pl.concat([_HITS.to_frame(), *hits])
-            .join(self._wanted, on="key")
-            .sort("row", "class", "rank")
-            .unique(["row", "class"], keep="first", maintain_order=True)
-            .select(MATCHES.names())
-        )
+            searching: deque[list[Future[pl.DataFrame]]] = deque()
+            for captions in batches:
+                series = _series(captions)
+                find = partial(self._find, series)
+                searching.append(
+                    [pool.submit(find, rows) for rows in cut(series, self._block_bytes)]
+                )
+                if len(searching) > 1:
+                    yield _joined(searching.popleft())
+            while searching:
+                yield _joined(searching.popleft())
 
     def _find(self, captions: pl.Series, rows: slice) -> pl.DataFrame:
         block = captions[rows]
         there = block.is_not_null().arg_true().to_numpy()
         hits = self._search.hits(block.drop_nulls())
         row = there[hits.row] + rows.start
-        return pl.DataFrame([row, *hits[1:]], schema=_HITS)
+        return (
+            pl.DataFrame([row, *hits[1:]], schema=_HITS)
+            .join(self._wanted, on="key")
+            .sort("row", "class", "rank")
+            .unique(["row", "class"], keep="first", maintain_order=True)
+            .select(MATCHES.names())
+        )
+
+
+def _joined(blocks: list[Future[pl.DataFrame]]) -> pl.DataFrame:
+    return pl.concat([MATCHES.to_frame(), *(block.result() for block in blocks)])
 
 
 def _make_search(queries: list[Node], mode: str) -> tuple[Search, list[int]]:
@@ -165,7 +187,7 @@ def _fold_phrases(texts: list[str]) -> list[Phrase]:
     return [tuple(phrase) for phrase in words]
 
 
-def _series(captions: Sequence[str | None] | pl.Series) -> pl.Series:
+def _series(captions: Captions) -> pl.Series:
     if isinstance(captions, pl.Series):
         if captions.dtype not in TEXT:
             raise _not_text(str(captions.dtype))
