@@ -231,6 +231,19 @@ def test_a_pool_tells_what_it_is(tmp_path: Path) -> None:
     assert (facts["pairs"], facts["images"], facts["safety_tags"]) == (6, True, True)
 
 
+def test_a_tar_is_read_no_further_than_to_the_last_wanted_image(tmp_path: Path) -> None:
+    make_webdataset(tmp_path, shards=1)
+    path = tmp_path / "00000.tar"
+    data = bytearray(path.read_bytes())
+    at = data.index(b"000000002.jpg")
+    data[at : at + 512] = b"?" * 512
+    path.write_bytes(data)
+    shard = open_pool(tmp_path).shards[0]
+    assert [key for key, _, _ in read_images(shard, ["000000001"])] == ["000000001"]
+    with pytest.raises(PoolError, match="is broken"):
+        list(read_images(shard, ["000000002"]))
+
+
 def test_any_fsspec_path_will_do(tmp_path: Path) -> None:
     make_webdataset(tmp_path / "pool")
     pool = open_pool(f"file://{tmp_path / 'pool'}")
@@ -349,6 +362,13 @@ def truncated_tar(folder: Path) -> None:
     list(read_images(open_pool(folder).shards[0], ["000000000", "000000001", "000000002"]))
 
 
+def two_tars_in_one(folder: Path) -> None:
+    make_webdataset(folder, shards=2)
+    path = folder / "00000.tar"
+    path.write_bytes(path.read_bytes() + (folder / "00001.tar").read_bytes())
+    list(read_images(open_pool(folder).shards[0], ["000010000"]))
+
+
 def broken_parquet(folder: Path) -> None:
     make_webdataset(folder, shards=1)
     (folder / "00000.parquet").write_bytes(b"PAR1 and nothing else")
@@ -378,6 +398,7 @@ def missing(folder: Path) -> None:
         (no_captions, "has no captions"),
         (a_key_twice, "has a key twice"),
         (truncated_tar, "00000.tar is broken"),
+        (two_tars_in_one, "00000.tar is broken: .* more behind the end"),
         (broken_parquet, "cannot read"),
         (vectors_out_of_step, "out of step with metadata_0000.parquet: expected 2 rows"),
         (vectors_cut_short, "cannot read img_emb_0000.npy"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -20,6 +21,8 @@ from headwater.errors import PoolError
 from headwater.pool.layouts import IMAGE_SUFFIXES, PoolShard, list_files
 from headwater.pool.sources import open_source
 from headwater.pool.tables import find_columns, find_rows, named_blocks
+
+BEHIND = 2**20  # bytes looked at behind the end of a tar
 
 Found = Iterator[tuple[str, str, bytes]]
 
@@ -55,14 +58,16 @@ def _in_tar(path: str, wanted: set[str]) -> Found:
         with fsspec.open(path, "rb") as file:
             _check_end(file)
             with tarfile.open(fileobj=file, mode="r|") as tar:
-                for member in tar:
+                for member in takewhile(lambda _: left, tar):
                     key, suffix = _member_key(member.name, left)
                     if key in left and member.isfile() and suffix in IMAGE_SUFFIXES:
                         left.remove(key)
                         data = tar.extractfile(member)
                         name = PurePosixPath(member.name).name
                         yield key, name, data.read(MAX_BYTES + 1) if data else b""
-    except (tarfile.TarError, OSError, EOFError) as error:
+            if left:
+                _check_empty(file, tar.offset)
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         raise PoolError(
             f"{Path(path).name} is broken", expected="a whole tar file", seen=str(error),
             do="Fetch this shard again; the finished shards are kept.",
@@ -91,6 +96,14 @@ def _check_end(file: IO[bytes]) -> None:
     if file.read().strip(b"\0") or size < 2 * tarfile.BLOCKSIZE:
         raise tarfile.ReadError("cut short")
     file.seek(0)
+
+
+def _check_empty(file: IO[bytes], offset: int) -> None:
+    # A reader takes a broken header for the end, and stops where one tar was put behind another:
+    # all behind that would be missing silently.
+    file.seek(offset)
+    if file.read(BEHIND).strip(b"\0"):
+        raise tarfile.ReadError("a broken header, or more behind the end")
 
 
 def _by_key(shard: PoolShard, wanted: set[str]) -> dict[str, str]:

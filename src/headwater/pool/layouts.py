@@ -139,7 +139,7 @@ def list_files(path: str, *, depth: int | None = None) -> Listing:
     local = "file" in system.protocol or "local" in system.protocol
     return Listing(
         root if local else system.unstrip_protocol(root),
-        {file: info["size"] for file, info in inside.items() if not _is_hidden(file)},
+        {file: info["size"] or 0 for file, info in inside.items() if not _is_hidden(file)},
         frozenset(f for f, info in inside.items() if info.get("islink") and _leaves(root, f)),
     )
 
