@@ -93,8 +93,8 @@ class Clip:
 
     def pixels(self, images: Pixels | Tensor) -> Tensor:
         """What the encoder takes: uint8 (n, size, size, 3) -> normalized (n, 3, size, size)."""
-        batch = torch.as_tensor(images).to(self.device, non_blocking=True)
-        batch = batch.permute(0, 3, 1, 2).float().div_(255)
+        batch = images if isinstance(images, Tensor) else torch.tensor(images)
+        batch = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std)
         )
