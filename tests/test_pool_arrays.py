@@ -13,6 +13,7 @@ import pytest
 
 from headwater.errors import PoolError
 from headwater.pool.arrays import FileArray, member_names
+from headwater.topk import top_k
 
 ROWS = np.random.default_rng(0).normal(size=(500, 7)).astype(np.float16)
 
@@ -62,6 +63,15 @@ def test_floats_of_any_width_and_order(kind: Any, dtype: str, tmp_path: Path) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_rows_at_all(kind: Any, tmp_path: Path) -> None:
     assert kind(tmp_path, np.empty((0, 7), np.float32))[:].shape == (0, 7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_search_takes_them_as_it_takes_arrays(kind: Any, tmp_path: Path) -> None:
+    queries = np.random.default_rng(1).normal(size=(3, 7)).astype(np.float32)
+    found = top_k(queries, [kind(tmp_path), ROWS[:100]], 20, block_rows=64)
+    wanted = top_k(queries, [ROWS, ROWS[:100]], 20)
+    assert np.array_equal(found[1], wanted[1])
+    assert np.array_equal(found[0], wanted[0])
 
 
 def test_members_are_named(tmp_path: Path) -> None:
