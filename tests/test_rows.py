@@ -59,7 +59,7 @@ def test_take_gives_any_rows_in_the_order_asked(lengths, data):
     ids = data.draw(st.lists(st.integers(0, total - 1), max_size=9)) if total else []
     shards = [OneWay(shard) for shard in numbered(lengths)]
     taken = Rows(shards).take(np.array(ids, dtype=np.int64))
-    assert taken.dtype == np.float64
+    assert taken.dtype == np.float32
     assert taken[:, :1].tolist() == [[number] for number in ids]
     for shard in shards:  # one sweep each: sorted, distinct, all at once
         assert len(shard.asked) <= 1

@@ -93,10 +93,10 @@ class Rows:
             if isinstance(shard, np.memmap) and shard.mode == "r":
                 _forget(shard)
 
-    def take(self, ids: Ints) -> NDArray[np.float64]:
-        """The rows with these numbers, (len(ids), d) as float64; each shard is swept once."""
+    def take(self, ids: Ints) -> NDArray[np.float32]:
+        """The rows with these numbers, (len(ids), d) as float32; each shard is swept once."""
         distinct, back = np.unique(ids, return_inverse=True)
-        taken = np.empty((len(distinct), self.dimensions))
+        taken = np.empty((len(distinct), self.dimensions), dtype=np.float32)
         bounds = np.searchsorted(distinct, self._starts)
         for number, shard in enumerate(self._shards):
             step = max(1, TAKE_BYTES // max(1, self.dimensions * shard.dtype.itemsize))

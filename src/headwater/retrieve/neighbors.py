@@ -1,21 +1,25 @@
 """Class prompts against a pool's embeddings: the pairs that lie closest, by image and by caption.
 
-The search itself is `headwater.topk`; here each class takes the union over its prompts, every pair
-once. Nothing here knows a model: prompts and pool come encoded, by the same one.
+The search itself is `headwater.topk`; here each class takes the union over its queries, every pair
+once. Nothing here knows a model: queries and pool come encoded, by the same one. Other queries than
+prompts are made in `vector_queries.py`, results that look alike are found in `lookalikes.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from headwater.errors import InputError, PoolError
-from headwater.rows import Rows, Shard
-from headwater.topk import top_k
+from headwater.progress import say
+from headwater.retrieve.lookalikes import find_lookalikes
+from headwater.retrieve.vector_queries import Queries
+from headwater.rows import Ints, Rows, Shard
+from headwater.topk import search
 
 NEIGHBORS = pl.Schema(
     {
@@ -29,6 +33,23 @@ NEIGHBORS = pl.Schema(
 )
 
 
+LOOKALIKES = pl.Schema({"row": pl.Int64, "label": pl.String, "copy_of": pl.Int64})
+
+
+class Neighbors(NamedTuple):
+    """What a search found.
+
+    hits: one row a (row, label) that stays, as `search_neighbors` returns it.
+    lookalikes: row, label and copy_of, the row that stays instead: pairs that every query of
+        the class which found them dropped; by row, then by class.
+    blank: how many rows of the pool have no finite embedding, by kind ("image", "text").
+    """
+
+    hits: pl.DataFrame
+    lookalikes: pl.DataFrame
+    blank: dict[str, int]
+
+
 def search_neighbors(
     queries: NDArray[Any],
     prompts: Sequence[str],
@@ -37,11 +58,13 @@ def search_neighbors(
     image_shards: Sequence[Shard],
     text_shards: Sequence[Shard],
     k: int,
+    duplicates: float | None = None,
 ) -> pl.DataFrame:
     """Find for each class the pairs closest to any of its prompts.
 
     Each prompt takes its k nearest pairs by image embedding and its k nearest by caption
-    embedding; a class takes all pairs of all its prompts, each once.
+    embedding; a class takes all pairs of all its prompts, each once. What had to be left out is
+    told in a line each on standard error; `find_neighbors` returns it.
 
     Args:
         queries: (q, d) floats, the encoded prompts, L2-normalized if scores are to be cosines.
@@ -51,6 +74,9 @@ def search_neighbors(
             none, then only captions are searched.
         text_shards: the same for caption embeddings.
         k: neighbors per prompt and kind of embedding; 2000 in the paper, 500 for ImageNet.
+        duplicates: of results of one prompt by one kind of embedding whose images have a cosine
+            above this, only the best-scored stays (the captions', in a pool without image
+            embeddings); 0.94 is the default of the client that the paper used. None keeps all.
 
     Returns:
         One row a (row, label), by row and then in the order in which labels first appear:
@@ -73,71 +99,137 @@ def search_neighbors(
         >>> found.select("row", "found_by").rows()
         [(0, 'image'), (1, 'both'), (2, 'text')]
     """
-    _check(queries, prompts, labels, image_shards, text_shards)
-    image = _search(queries, image_shards, k)
-    text = _search(queries, text_shards, k)
-    numbers: dict[str, list[int]] = {}
-    for number, label in enumerate(labels):
-        numbers.setdefault(label, []).append(number)
-    tables = [
-        _of_class(_best(image, own, "image"), _best(text, own, "text"), prompts).with_columns(
-            label=pl.lit(label), order=pl.lit(order, dtype=pl.Int64)
-        )
-        for order, (label, own) in enumerate(numbers.items())
-    ]
-    if not tables:
-        return NEIGHBORS.to_frame()
-    return pl.concat(tables).sort("row", "order").select(NEIGHBORS.names())
+    asked = Queries(queries, prompts, labels)
+    found = find_neighbors(
+        asked, image_shards=image_shards, text_shards=text_shards, k=k, duplicates=duplicates
+    )
+    for kind, blank in found.blank.items():
+        if blank:
+            say(f"{blank:,} rows have no finite {kind} embedding: they cannot be found by it")
+    if len(found.lookalikes):
+        say(f"{len(found.lookalikes):,} pairs look like a better result of the same query: dropped")
+    return found.hits
+
+
+def find_neighbors(
+    queries: Queries,
+    *,
+    image_shards: Sequence[Shard],
+    text_shards: Sequence[Shard],
+    k: int,
+    duplicates: float | None = None,
+) -> Neighbors:
+    """`search_neighbors` for any queries, with what was left out; it says nothing.
+
+    Args:
+        queries: prompts, class means or examples.
+        image_shards: as for `search_neighbors`, like the others.
+        text_shards: caption embeddings.
+        k: neighbors per query and kind of embedding, before look-alikes are dropped.
+        duplicates: the cosine above which results of a query are alike; None keeps all.
+
+    Example:
+        >>> pool = np.array([[1.0, 0.0], [0.999, 0.001], [0.6, 0.8]])
+        >>> asked = Queries(np.array([[1.0, 0.0]]), ["a rose"], ["rose"])
+        >>> found = find_neighbors(asked, image_shards=[pool], text_shards=[], k=3, duplicates=0.94)
+        >>> found.hits["row"].to_list(), found.lookalikes.rows()
+        ([0, 2], [(1, 'rose', 0)])
+    """
+    _check(queries, image_shards, text_shards)
+    rows = Rows(image_shards or text_shards)
+    image = _search(queries.features, image_shards, k, rows, duplicates)
+    text = _search(queries.features, text_shards, k, rows, duplicates)
+    own: dict[str, list[int]] = {}
+    for number, label in enumerate(queries.labels):
+        own.setdefault(label, []).append(number)
+    hits, lookalikes = [], []
+    for numbers in own.values():
+        table = _of_class(_best(image, numbers, "image"), _best(text, numbers, "text"), queries)
+        hits.append(table)
+        lookalikes.append(_dropped([image, text], numbers).join(table, on="row", how="anti"))
+    return Neighbors(
+        _by_row(hits, own, NEIGHBORS),
+        _by_row(lookalikes, own, LOOKALIKES),
+        {"image": image.blank, "text": text.blank},
+    )
+
+
+class _Found(NamedTuple):
+    """What one kind of embedding found: (q, k) each, and in `instead` the row that stays, or -1."""
+
+    scores: NDArray[np.float32]
+    ids: Ints
+    instead: Ints
+    blank: int
 
 
 def _search(
-    queries: NDArray[Any], shards: Sequence[Shard], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    if shards:
-        return top_k(queries, shards, k)
-    return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    queries: NDArray[Any], shards: Sequence[Shard], k: int, rows: Rows, duplicates: float | None
+) -> _Found:
+    if not shards:
+        none = np.empty((len(queries), 0), np.int64)
+        return _Found(none.astype(np.float32), none, none, 0)
+    scores, ids, blank = search(queries, shards, k)
+    if duplicates is None:
+        return _Found(scores, ids, np.full_like(ids, -1), blank)
+    return _Found(scores, ids, find_lookalikes(ids, rows, threshold=duplicates), blank)
 
 
-def _best(
-    found: tuple[NDArray[np.float32], NDArray[np.int64]], own: list[int], kind: str
-) -> pl.DataFrame:
-    """The pairs that the prompts `own` found, each once, with its best score and that prompt."""
-    scores, ids = found[0][own], found[1][own]
-    prompt = np.repeat(np.array(own, dtype=np.int64), ids.shape[1])
+def _best(found: _Found, own: list[int], kind: str) -> pl.DataFrame:
+    """The pairs that the queries `own` found, each once, with its best score and that query."""
+    stay = (found.ids[own] >= 0) & (found.instead[own] < 0)
     table = pl.DataFrame(
-        {"row": ids.ravel(), f"{kind}_score": scores.ravel(), f"{kind}_prompt": prompt}
+        {
+            "row": found.ids[own][stay],
+            f"{kind}_score": found.scores[own][stay],
+            f"{kind}_query": np.array(own, dtype=np.int64)[np.nonzero(stay)[0]],
+        }
     )
-    return (
-        table.filter(pl.col("row") >= 0)
-        .sort(f"{kind}_score", f"{kind}_prompt", descending=[True, False])
-        .unique("row", keep="first", maintain_order=True)
+    return table.sort(f"{kind}_score", f"{kind}_query", descending=[True, False]).unique(
+        "row", keep="first", maintain_order=True
     )
 
 
-def _of_class(image: pl.DataFrame, text: pl.DataFrame, prompts: Sequence[str]) -> pl.DataFrame:
+def _dropped(kinds: list[_Found], own: list[int]) -> pl.DataFrame:
+    """The pairs that the queries `own` dropped, each once, with what stays instead."""
+    out = [found.instead[own] >= 0 for found in kinds]
+    rows = [found.ids[own][which] for found, which in zip(kinds, out, strict=True)]
+    instead = [found.instead[own][which] for found, which in zip(kinds, out, strict=True)]
+    table = pl.DataFrame({"row": np.concatenate(rows), "copy_of": np.concatenate(instead)})
+    return table.unique("row", keep="first", maintain_order=True)
+
+
+def _of_class(image: pl.DataFrame, text: pl.DataFrame, queries: Queries) -> pl.DataFrame:
     table = image.join(text, on="row", how="full", coalesce=True)
-    number = table["image_prompt"].fill_null(table["text_prompt"])
+    number = table["image_query"].fill_null(table["text_query"])
     found_by = (
-        pl.when(pl.col("text_prompt").is_null())
+        pl.when(pl.col("text_query").is_null())
         .then(pl.lit("image"))
-        .when(pl.col("image_prompt").is_null())
+        .when(pl.col("image_query").is_null())
         .then(pl.lit("text"))
         .otherwise(pl.lit("both"))
     )
-    return table.with_columns(
-        found_by=found_by, query=pl.Series([prompts[i] for i in number], dtype=pl.String)
-    )
+    names = pl.Series([queries.names[i] for i in number], dtype=pl.String)
+    return table.with_columns(found_by=found_by, query=names)
 
 
-def _check(
-    queries: NDArray[Any],
-    prompts: Sequence[str],
-    labels: Sequence[str],
-    image_shards: Sequence[Shard],
-    text_shards: Sequence[Shard],
-) -> None:
-    if not len(queries) == len(prompts) == len(labels):
-        seen = f"{len(queries)} queries, {len(prompts)} prompts, {len(labels)} labels"
+def _by_row(
+    tables: list[pl.DataFrame], own: dict[str, list[int]], schema: pl.Schema
+) -> pl.DataFrame:
+    """The tables of all classes as one, by row and then in the order of the classes."""
+    if not tables:
+        return schema.to_frame()
+    told = [
+        table.with_columns(label=pl.lit(label), order=pl.lit(order, dtype=pl.Int64))
+        for order, (label, table) in enumerate(zip(own, tables, strict=True))
+    ]
+    return pl.concat(told).sort("row", "order").select(schema.names())
+
+
+def _check(queries: Queries, image_shards: Sequence[Shard], text_shards: Sequence[Shard]) -> None:
+    if not len(queries.features) == len(queries.names) == len(queries.labels):
+        counts = len(queries.features), len(queries.names), len(queries.labels)
+        seen = "{} queries, {} prompts, {} labels".format(*counts)
         raise InputError("queries out of step", expected="a prompt and a label each", seen=seen)
     if not image_shards and not text_shards:
         raise InputError("no embeddings to search", expected="image or text shards", seen="neither")
