@@ -30,6 +30,7 @@ def doctor(
     mode: str = "phrase",
     synonyms: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
+    engine: str = "local",
     workers: int | None = None,
 ) -> Json:
     """Read a pool's captions and say what a task's queries would find there.
@@ -40,7 +41,7 @@ def doctor(
         mode: how captions match, as in `match_captions`.
         synonyms: further names of a class, by its label or display name.
         seed: of the sampled captions.
-        workers: processes; the result does not depend on them.
+        engine, workers: what runs side by side, as `run_shards` takes them.
 
     Returns:
         As `headwater.retrieve.diagnosis.diagnose`, with `task` and `pool` before it.
@@ -53,7 +54,8 @@ def doctor(
     physician = Doctor(task.queries, synonyms=_by_label(task, synonyms or {}), mode=mode, seed=seed)
     lots = [pool.shards[i::LOTS] for i in range(min(LOTS, len(pool.shards)))]
     work = partial(_examine, physician)
-    chart = merge(run_shards(work, lots, workers=workers, label="reading captions"))
+    charts = run_shards(work, lots, engine=engine, workers=workers, label="reading captions")
+    chart = merge(charts)
     if not chart.captions:
         raise PoolError("the pool has no pair", expected="captions", seen="tables without rows")
     has_vectors = pool.shards[0].image_vectors is not None

@@ -1,0 +1,52 @@
+"""The command line: one command a verb. Each opens, calls and prints; the work is in `steps/`.
+
+Results go to standard output (`--json` for machines), progress and errors to standard error.
+
+    studies.py    demo, run, status, compare, report     sourcing.py   doctor, retrieve, ...
+    learning.py   curate, adapt, evaluate, predict       pools.py      pool describe, pool embed
+    looking.py    why, task list, task show              options.py    what they share
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from headwater.cli import learning, looking, pools, sourcing, studies  # noqa: F401, add commands
+from headwater.cli.apps import app
+from headwater.errors import HeadwaterError, RunError, plain
+
+__all__ = ["app", "run"]
+
+# Typer brings its own copy of click, so its errors are reached through a name it makes public.
+UsageError: Any = typer.BadParameter.__bases__[0]
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every error becomes one line."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UsageError as error:
+        message = plain(error.format_message())
+        return _fail(f"{message} See `headwater --help`." if message else "", 2)
+    except HeadwaterError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("stopped; the same command goes on where it was.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(str(RunError(str(error), do="Run the same command again once mended.")), 1)
+    except MemoryError:
+        return _fail("out of memory; finished work is kept. Try smaller --workers or scales.", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    if message:
+        print(f"headwater: {message}", file=sys.stderr)
+    return code

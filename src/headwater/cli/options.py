@@ -1,0 +1,55 @@
+"""What many commands share: options, and how a model and settings come from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from headwater.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.clip import Clip
+
+Settings = TypeVar("Settings")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to make.")]
+TaskName = Annotated[str, typer.Option("--task", help="A task file, or a built-in task's name.")]
+Model = Annotated[str, typer.Option("--model", help="A model folder, or an open_clip name.")]
+Pretrained = Annotated[
+    str | None, typer.Option(help="For an open_clip name: a tag, or a weights file.")
+]
+Config = Annotated[str | None, typer.Option(help="For an unknown name: the model's JSON config.")]
+Activation = Annotated[
+    str | None, typer.Option(help="Of bare weights: gelu or quickgelu, as they were trained.")
+]
+Workers = Annotated[int | None, typer.Option(help="Processes; one per core if not given.")]
+Engine = Annotated[str, typer.Option(help="What runs side by side: local processes, or ray.")]
+Seed = Annotated[int, typer.Option(help="Decides everything that is random.")]
+PoolName = Annotated[str, typer.Option(help="The namespace of the ids of the pool's pairs.")]
+SetFolder = Annotated[Path, typer.Argument(metavar="SET", help="A finished set.")]
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's folder.")]
+
+
+def open_model(
+    model: str, pretrained: str | None, config: str | None, activation: str | None
+) -> Clip:
+    """The CLIP that the options name."""
+    from headwater.clip import load_clip
+
+    return load_clip(model, pretrained=pretrained, config=config, activation=activation)
+
+
+def settings(kind: Callable[..., Settings], **values: Any) -> Settings:
+    """Settings from flags; a value out of bounds is wrong usage."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        raise InputError(f"{flag}: {first['msg']}", seen=repr(first["input"])) from None

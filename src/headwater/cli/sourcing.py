@@ -1,0 +1,204 @@
+"""Commands that make sets of images, and look at where these come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater import terminal
+from headwater.cli.apps import app
+from headwater.cli.options import (
+    Activation,
+    AsJson,
+    Config,
+    Engine,
+    Out,
+    PoolName,
+    Pretrained,
+    Seed,
+    SetFolder,
+    TaskName,
+    Workers,
+    open_model,
+    settings,
+)
+from headwater.errors import InputError
+
+
+@app.command()
+def doctor(
+    task: TaskName,
+    pool: Annotated[str, typer.Option("--pool", help="The pool's folder, any fsspec path.")],
+    mode: Annotated[
+        str, typer.Option(help="How captions match: phrase, all, substring or reference.")
+    ] = "phrase",
+    synonyms: Annotated[
+        Path | None, typer.Option(help="JSON with further names to try: {label: [names]}.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file.")] = None,
+    seed: Seed = 0,
+    engine: Engine = "local",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a task's class names would find in a pool's captions, before anything is spent.
+
+    Example: headwater doctor --task roses.yaml --pool pool --html doctor.html
+    """
+    from headwater.steps.doctor import doctor as step
+    from headwater.steps.doctor import read_synonyms, write_page
+    from headwater.task import load_task
+
+    names = read_synonyms(synonyms) if synonyms else None
+    told = step(
+        pool, load_task(task), mode=mode, synonyms=names, seed=seed, engine=engine, workers=workers
+    )
+    if html:
+        write_page(told, html)
+    terminal.show(told, as_json, terminal.doctor)
+
+
+@app.command()
+def retrieve(
+    pool: Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")],
+    task: TaskName,
+    out: Out,
+    by: Annotated[str, typer.Option(help="captions, neighbors, both or random.")] = "captions",
+    mode: Annotated[
+        str, typer.Option(help="How captions match: phrase, all, substring or reference.")
+    ] = "phrase",
+    k: Annotated[int, typer.Option(help="Neighbors per prompt and kind of embedding.")] = 2000,
+    average: Annotated[
+        bool, typer.Option("--average", help="One query a class: the mean of its prompts.")
+    ] = False,
+    examples: Annotated[
+        str | None, typer.Option(help="Images as queries: one folder a class.")
+    ] = None,
+    duplicates: Annotated[
+        float | None, typer.Option(help="Cosine above which the worse of two neighbors is dropped.")
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="The embedded pool, if it lies elsewhere.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Which of the pool's vectors: b32 or l14 of DataComp's.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model that embedded the pool.")] = None,
+    pretrained: Pretrained = None,
+    config: Config = None,
+    activation: Activation = None,
+    n: Annotated[int, typer.Option("-n", help="How many pairs random draws.")] = 10_000,
+    unsafe_above: Annotated[
+        float, typer.Option(help="The punsafe above which a pair is unsafe.")
+    ] = 0.5,
+    pool_name: PoolName = "pool",
+    seed: Seed = 0,
+    engine: Engine = "local",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Real pairs of a pool for every class of a task, as a set.
+
+    Example: headwater retrieve pool --task roses.yaml --by captions --out sets/captions
+    """
+    from headwater.steps.retrieve import retrieve as step
+    from headwater.steps.settings import Retrieval
+    from headwater.task import load_task
+
+    how = settings(
+        Retrieval, by=by, mode=mode, k=k, average=average, examples=examples, n=n,
+        duplicates=duplicates, features=features, unsafe_above=unsafe_above,
+    )  # fmt: skip
+    counts = step(
+        pool, load_task(task), out, how=how, seed=seed, pool_name=pool_name,
+        clip=open_model(model, pretrained, config, activation) if model else None, vectors=vectors,
+        engine=engine, workers=workers,
+    )  # fmt: skip
+    terminal.show(counts, as_json, terminal.pairs)
+
+
+@app.command()
+def synthesize(
+    task: TaskName,
+    out: Out,
+    generator: Annotated[str, typer.Option(help="A diffusers pipeline: a folder or a name.")],
+    n: Annotated[int, typer.Option("-n", help="Images, over all classes.")],
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 2.0,
+    size: Annotated[int, typer.Option(help="Side painted at, pixels.")] = 512,
+    save_size: Annotated[int, typer.Option(help="Side saved at, pixels.")] = 256,
+    block: Annotated[int, typer.Option(help="Images made at once.")] = 8,
+    name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "synthetic",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Images painted by a generator for every class of a task, as a set.
+
+    Example: headwater synthesize --task roses.yaml --generator sd15 -n 500 --out sets/synthetic
+    """
+    from headwater.steps.settings import Synthesis
+    from headwater.steps.synthesize import synthesize as step
+    from headwater.task import load_task
+
+    how = settings(
+        Synthesis, n=n, steps=steps, guidance=guidance, size=size, save_size=save_size, block=block
+    )
+    counts = step(load_task(task), out, generator=generator, how=how, seed=seed, name=name)
+    terminal.show(counts, as_json, terminal.pairs)
+
+
+@app.command()
+def perturb(
+    source: SetFolder,
+    task: TaskName,
+    out: Out,
+    gamma: Annotated[float, typer.Option(help="Strength: 0 codec only, 1 all noise.")],
+    generator: Annotated[str | None, typer.Option(help="A diffusers pipeline.")] = None,
+    prompt: Annotated[str, typer.Option(help="{} is the class name.")] = "a photo of {}",
+    steps: Annotated[int, typer.Option(help="Denoising steps of a whole run.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 2.0,
+    size: Annotated[int, typer.Option(help="Side painted at, pixels.")] = 512,
+    save_size: Annotated[int, typer.Option(help="Side saved at, pixels.")] = 256,
+    block: Annotated[int, typer.Option(help="Images made at once.")] = 8,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The images of a set after noise and denoising at strength gamma, as a set.
+
+    Example: headwater perturb sets/kept --task roses.yaml --gamma 0.4 --generator sd15 --out g4
+    """
+    from headwater.steps.perturb import perturb as step
+    from headwater.steps.settings import Perturbation
+    from headwater.task import load_task
+
+    if gamma > 0 and generator is None:
+        raise InputError("gamma above 0 needs a generator", do="Give --generator.")
+    how = settings(
+        Perturbation, source=source.name, gamma=gamma, prompt=prompt, steps=steps,
+        guidance=guidance, size=size, save_size=save_size, block=block,
+    )  # fmt: skip
+    counts = step(source, load_task(task), out, generator=generator, how=how, seed=seed)
+    terminal.show(counts, as_json, terminal.pairs)
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="One folder a class, with images in it.")],
+    task: TaskName,
+    out: Out,
+    name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "imported",
+    engine: Engine = "local",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Images made elsewhere, as a set like any other.
+
+    Example: headwater import my-images --task roses.yaml --name mine --out sets/mine
+    """
+    from headwater.steps.importing import import_images
+    from headwater.task import load_task
+
+    counts = import_images(folder, load_task(task), out, name=name, engine=engine, workers=workers)
+    terminal.show(counts, as_json, terminal.pairs)
