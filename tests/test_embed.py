@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.tiny_clip import tinted_images, tiny_clip
 
+from headwater.clip import Clip
 from headwater.clip.encoder import Encoder
 from headwater.clip.feed import CHUNK
 from headwater.decode import decode_rgb, encode_png
@@ -227,12 +228,21 @@ def test_only_pairs_that_share_a_word_are_embedded(pool, tmp_path, capsys):
         assert counts[f"recall_by_{kind}"] in (0, 0.5, 1)
     assert "kept 4 of 8 pairs" in capsys.readouterr().err
     assert not (tmp_path / "some" / "work").exists()
+    assert rows_found(pool, tmp_path / "some", clip) == {0, 3, 5, 6}
+
+
+def rows_found(pool: Path, embedded: Path, clip: Clip) -> set[int]:
+    """The rows of the pool that neighbors finds, however far they are, among what was embedded."""
+    how = Retrieval(by="neighbors", k=100)
+    hits = neighbor_hits(open_pool(pool), TASK, clip, how, embedded=open_pool(embedded))
+    return set(hits["row"])
 
 
 def test_a_shard_of_which_nothing_passes_is_an_empty_one(pool, tmp_path):
-    task = Task(format=1, name="pots", classes=["pot"])
-    embed(pool, tmp_path / "v", clip=tiny_clip(), prefilter=task, sample=3, workers=0)
+    task, clip = Task(format=1, name="pots", classes=["pot"]), tiny_clip()
+    embed(pool, tmp_path / "v", clip=clip, prefilter=task, sample=3, workers=0)
     assert [len(s) for s in shards(tmp_path / "v", "image")] == [1, 0]
+    assert rows_found(pool, tmp_path / "v", clip) == {2}
 
 
 def test_recall_is_what_the_nearest_of_a_sample_say():

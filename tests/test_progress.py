@@ -35,6 +35,18 @@ def test_plain_lines_tell_rate_and_time_left(
     assert lines[-1].startswith("work: 2 done in")
 
 
+def test_an_item_may_stand_for_many(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 15))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    list(track([[], [1, 2, 3]], label="work", total=6, unit="images", size=len))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "work: 0 of 6"
+    assert lines[1] == "work: 3 of 6 (0.1 images/s, 30 s left)"
+    assert lines[2].startswith("work: 3 done in 45.0 s (0.1 images/s)")
+
+
 def test_work_inside_work_is_silent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,7 +157,7 @@ def _embed_shards(
     for part in track(done, label="embedding", total=total, unit=unit, size=lambda d: d.pairs):
         rows += part.rows
     seconds = time.monotonic() - began
-    return {"seconds": round(seconds, 1), f"{kinds[0]}_per_second": round(rows / seconds, 1)}
+    return {"seconds": round(seconds, 1), f"{kinds[0]}_per_second": round(rows / max(seconds, 1e-9), 1)}
 
 
 def _features(
