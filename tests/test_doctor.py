@@ -204,6 +204,14 @@ def test_a_long_caption_is_cut_around_its_match():
     assert sum(map(len, sample)) < 200
 
 
+def test_a_caption_of_a_million_names_is_read():
+    captions = ["figs blood orange " * 100_000, "orange " * 100_000 + "é"]
+    chart = Doctor({x: [x] for x in ("fig", "orange", "blood orange")}).examine([block(captions)])
+    assert chart.found.rows() == [(1, 2), (2, 1)]
+    assert chart.shared.rows() == [(1, 2, 1, 1)]
+    assert chart.inside.rows() == [(0, "figs", 1)]
+
+
 # The step ----------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ from headwater.retrieve.words import CaptionMatcher
 from headwater.store import stable_seed
 
 BATCH_BYTES = 1 << 25  # of captions, from as many shards as it takes: small shards cost little
+READ = 1 << 15  # characters in which hits inside words are looked for; longer is no caption
 WORD_PART = r"[\p{L}\p{N}\p{M}\p{Co}]{0,30}"
 WINDOW = 128  # bytes on each side in which that part of a word is looked for
 
@@ -136,9 +137,10 @@ class Doctor:
             return HITS.to_frame()
         # Case is folded in compiled code for ASCII, character by character for the rest.
         plain = captions.str.len_bytes() == captions.str.len_chars()
+        read = captions.str.head(READ)
         parts = []
         for rows in (plain.arg_true(), (~plain).arg_true()):
-            hits = _as_numbers(self._raw.match(captions.gather(rows)), "class")
+            hits = _as_numbers(self._raw.match(read.gather(rows)), "class")
             parts.append(hits.with_columns(row=rows.gather(hits["row"]).cast(pl.Int64)))
         return pl.concat(parts)
 
