@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -219,6 +220,17 @@ def test_the_result_does_not_depend_on_workers(told, tmp_path):
     pool = write_pool(tmp_path / "pool")
     again = doctor(pool, task(), synonyms=SYNONYMS, workers=2)
     assert json.dumps(again) == json.dumps(told)
+
+
+def test_a_pool_with_vectors_offers_neighbors(tmp_path):
+    for name in ("metadata", "img_emb"):
+        (tmp_path / name).mkdir()
+    table = pl.DataFrame({"key": ["1"], "caption": ["a rose"]})
+    table.write_parquet(tmp_path / "metadata" / "metadata_0000.parquet")
+    np.save(tmp_path / "img_emb" / "img_emb_0000.npy", np.ones((1, 4), np.float16))
+    told = doctor(tmp_path, task(), workers=1)
+    assert told["vectors"]
+    assert "`retrieve --by neighbors` uses them" in sentences(told, "neighbors")[0]
 
 
 def test_a_list_of_words_is_no_company(tmp_path):
