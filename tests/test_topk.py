@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from headwater import topk
+from headwater import candidates, topk
 from headwater.errors import InputError, PoolError
 from headwater.rows import Rows
 from headwater.topk import search, top_k
@@ -39,7 +39,8 @@ def bounds(*, small, held):
     """Floors that rise from the first row on, if `small`; rows held for so many bytes."""
     with pytest.MonkeyPatch.context() as patch:
         if small:
-            patch.setattr(topk, "_spare", lambda k: 0)
+            patch.setattr(topk, "spare", lambda k: 0)
+            patch.setattr(candidates, "spare", lambda k: 0)
             patch.setattr(topk, "FIRST_ROWS", 1)
         patch.setattr(topk, "HELD_BYTES", held)
         yield
@@ -133,10 +134,11 @@ def test_a_pool_of_one_picture_gives_the_first_ids(block_rows):
 
 def test_many_queries_and_candidates_stay_within_bounds(monkeypatch):
     monkeypatch.setattr(topk, "STATE_BYTES", 24 * 7 * 3)  # three queries a pass
-    monkeypatch.setattr(topk, "_spare", lambda k: 0)
+    monkeypatch.setattr(topk, "spare", lambda k: 0)
+    monkeypatch.setattr(candidates, "spare", lambda k: 0)
     monkeypatch.setattr(topk, "SCORES", 100)  # 33 rows a block
     monkeypatch.setattr(topk, "HELD_BYTES", 4096)
-    monkeypatch.setattr(topk, "PAIRS", 5)
+    monkeypatch.setattr(candidates, "PAIRS", 5)
     rng = np.random.default_rng(1)
     rows, queries = rng.integers(-2, 3, (500, 3)) / 2, rng.integers(-2, 3, (10, 3)) / 2
     scores, ids = top_k(queries, [rows], 7, block_rows=50)
