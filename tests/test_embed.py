@@ -154,6 +154,13 @@ def test_bf16_is_within_a_hundredth_of_float32_and_on_record(pool, tmp_path):
         embed(pool, tmp_path / "x", clip=tiny_clip(), precision="fp8")
 
 
+def test_a_batch_of_nothing_is_refused(pool, tmp_path):
+    for wrong in ({"batch_size": 0}, {"workers": -1}):
+        with pytest.raises(InputError, match="1 or more"):
+            embed(pool, tmp_path / "v", clip=tiny_clip(), **wrong)
+    assert not (tmp_path / "v").exists()
+
+
 def test_switches_of_torch_are_as_they_were():
     before = torch.backends.cudnn.allow_tf32
     list(Encoder(tiny_clip(), workers=0, precision="bf16").captions([(0, "a rose")]))
@@ -240,7 +247,8 @@ def rows_found(pool: Path, embedded: Path, clip: Clip) -> set[int]:
 
 def test_a_shard_of_which_nothing_passes_is_an_empty_one(pool, tmp_path):
     task, clip = Task(format=1, name="pots", classes=["pot"]), tiny_clip()
-    embed(pool, tmp_path / "v", clip=clip, prefilter=task, sample=3, workers=0)
+    counts = embed(pool, tmp_path / "v", clip=clip, prefilter=task, sample=0, workers=0)
+    assert counts["sample"] == 0
     assert [len(s) for s in shards(tmp_path / "v", "image")] == [1, 0]
     assert rows_found(pool, tmp_path / "v", clip) == {2}
 

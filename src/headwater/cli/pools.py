@@ -58,7 +58,8 @@ def pool_embed(
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 256,
     seed: Seed = 0,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that decode; one per core if not given.")
+        int | None,
+        typer.Option(help="Processes that decode, 0 for none; one per core if not given."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -32,6 +32,9 @@ class Encoder:
     Attributes:
         precision: float32 or bf16.
 
+    Raises:
+        InputError: an unknown precision.
+
     Example:
         >>> from headwater.clip import untrained_clip
         >>> vision = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "head_width": 8}

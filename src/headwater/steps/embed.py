@@ -83,10 +83,15 @@ def embed(
         second; with a prefilter also the pairs of the pool and the recall.
 
     Raises:
-        InputError: an `only` or a precision that does not exist.
+        InputError: an `only` or a precision that does not exist, or a batch of nothing.
         PoolError: no images here, or a pool that cannot be read.
     """
     kinds = _kinds(only)
+    if batch_size < 1 or (workers or 0) < 0:
+        raise InputError(
+            "nothing to embed with", expected="batches of 1 or more, 0 workers or more",
+            seen=f"batches of {batch_size}, {workers} workers",
+        )  # fmt: skip
     pool = open_pool(pool_path)
     arguments: Json = {"only": only, "batch_size": batch_size}
     arguments["precision"] = choose_precision(precision, clip.device)
@@ -157,7 +162,10 @@ def _embed_shards(
     for part in track(done, label="embedding", total=total, unit=unit, size=lambda d: d.pairs):
         rows += part.rows
     seconds = time.monotonic() - began
-    return {"seconds": round(seconds, 1), f"{kinds[0]}_per_second": round(rows / max(seconds, 1e-9), 1)}
+    return {
+        "seconds": round(seconds, 1),
+        f"{kinds[0]}_per_second": round(rows / max(seconds, 1e-9), 1),
+    }
 
 
 def _features(

@@ -93,6 +93,8 @@ def tell_prefilter(counts: Json) -> str:
         if name.startswith("recall_by_") and counts[name] is not None
     ]
     kept = f"the prefilter kept {counts['pairs']:,} of {counts['pool_pairs']:,} pairs"
+    if not shares:
+        return f"{kept}; its recall was not measured"
     nearest = f"of the nearest {100 * NEAREST:.0f} % of a sample of {counts['sample']:,}"
     whole = counts["sample_passing"] / max(counts["sample"], 1)
     return f"{kept}; {nearest} it keeps {', '.join(shares)} (of all of it {100 * whole:.1f} %)"
