@@ -85,7 +85,11 @@ def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path)
         ("source: real, gamma", "source: reel, gamma", "unknown source 'reel'; known: real"),
         ("against: made", "against: maid", "unknown arm 'maid'"),
         ("{by: captions}", "{by: magic}", "line 8: sources.real.retrieve.by"),
-        ("{source: made}", "{source: made, mix: {real: 1}}", "line 13: .*one of source, mix, choose"),
+        (
+            "{source: made}",
+            "{source: made, mix: {real: 1}}",
+            "line 13: .*one of source, mix, choose",
+        ),
         ("real: {source: real}", "off-the-shelf: {source: real}", "is always there"),
         ("pool: {path: pool}\n", "", "source real retrieves, so the recipe needs a pool"),
         ("generator: generator\n", "", "needs a generator"),

@@ -70,7 +70,14 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_captions_pass_the_gates_in_order(tmp_path: Path, task: Task) -> None:
     pool = make_pool(tmp_path / "pool")
     counts = retrieve(pool, task, tmp_path / "set", how=Retrieval(by="captions"), workers=1)
-    assert counts == {"matched": 4, "safe": 3, "has_image": 3, "decodes": 1, "needs_download": 0}
+    assert counts == {
+        "matched": 4,
+        "unique": 4,
+        "safe": 3,
+        "has_image": 3,
+        "decodes": 1,
+        "needs_download": 0,
+    }
     assert found(tmp_path / "set") == {("pool:k0", "rose")}
     reasons = {
         (pair, label): why
@@ -99,7 +106,14 @@ def test_a_pool_of_urls_gives_pairs_that_wait(
     pool = make_pool(tmp_path / "pool", images=False)
     out = tmp_path / "set"
     counts = retrieve(pool, task, out, how=Retrieval(by="captions"), workers=1)
-    assert counts == {"matched": 4, "safe": 3, "has_image": 0, "decodes": 0, "needs_download": 3}
+    assert counts == {
+        "matched": 4,
+        "unique": 4,
+        "safe": 3,
+        "has_image": 0,
+        "decodes": 0,
+        "needs_download": 3,
+    }
     rose = read_funnel(out)["classes"]["rose"]
     assert (rose["safe"], rose["decodes"], rose["needs_download"]) == (2, 0, 2)
     pairs = read_pairs(out)
@@ -108,6 +122,16 @@ def test_a_pool_of_urls_gives_pairs_that_wait(
     assert "3 pairs are URLs only" in capsys.readouterr().err
     with pytest.raises(SetError, match="3 pairs without"):
         curate(out, task, tmp_path / "kept", clip=tiny_clip())
+
+
+def test_of_pairs_with_one_key_the_first_is_kept(tmp_path: Path, task: Task) -> None:
+    rows = {"uid": [7, 7, 8], "TEXT": ["a fern", "a rose", "rose, fern"], "URL": ["u", "v", "w"]}
+    (tmp_path / "pool").mkdir()
+    pl.DataFrame(rows).write_parquet(tmp_path / "pool" / "a.parquet")
+    retrieve(tmp_path / "pool", task, tmp_path / "set", how=Retrieval(by="captions"), workers=1)
+    assert found(tmp_path / "set") == {("pool:7", "fern"), ("pool:8", "rose"), ("pool:8", "fern")}
+    twin = read_decisions(tmp_path / "set").filter(~pl.col("kept")).row(0, named=True)
+    assert (twin["id"], twin["label"], twin["step"]) == ("pool:7#1", "rose", "unique")
 
 
 def test_classes_with_nothing_or_little_are_named(

@@ -77,19 +77,22 @@ def read_table(
     Returns:
         Columns key (str), caption (str or null), url, nsfw and punsafe (as the pool has them),
         sha256, and `image` (bytes) if asked for and there; a column the pool lacks is null. With
-        `rows`, each wanted row once, by rising number, in a further column `row` (int64).
+        `rows`, each wanted row once, by rising number, in a further column `row` (int64); then a
+        key may stand there twice.
 
     Raises:
-        PoolError: unreadable, without captions, with captions that are not text, a key twice among
-            the rows read, or a row that is not there.
+        PoolError: unreadable, without captions, with captions that are not text, a key twice in
+            the whole table, or a row that is not there.
     """
     source = open_source(shard)
     caption_column(shard, source)
     names = [name for name in ALIASES if images or name != "image"]
     wanted = None if rows is None else _checked(rows, source)
     table = pl.concat(named_blocks(shard, names, rows=wanted), how="vertical_relaxed")
+    if rows is not None:
+        return table
     _refuse_twins(table, shard)
-    return table.drop("row") if rows is None else table
+    return table.drop("row")
 
 
 def find_rows(shard: PoolShard, keys: Collection[str]) -> pl.DataFrame:

@@ -38,7 +38,7 @@ from headwater.task import Task
 if TYPE_CHECKING:
     from headwater.clip import Clip  # only neighbors need torch
 
-GATES = ("matched", "safe", "has_image", "decodes")
+GATES = ("matched", "unique", "safe", "has_image", "decodes")
 FEW = 10  # pairs of a class: too few to choose the best of
 
 
@@ -116,13 +116,24 @@ def _part(
     hits = pl.read_parquet(path) if path.exists() else NONE
     if matcher is not None:
         hits = merge_hits(caption_hits(shard, matcher), hits, labels)
-    found = _with_columns(hits, shard, pool)
+    found, twins = _apart(_with_columns(hits, shard, pool))
     unsafe = unsafe_rows(found["nsfw"], above=unsafe_above)
     unsafe |= unsafe_rows(found["punsafe"], above=unsafe_above)
     safe = found.filter(~unsafe).drop("key", "nsfw", "punsafe")
     tagged = decide(found.filter(unsafe), kept=False, step="safe", reason="tagged NSFW in the pool")
     part = _fetched(safe, shard) if has_images(shard) else _waiting(safe)
-    return Part(part.pairs, pl.concat([tagged, part.decisions]))
+    return Part(part.pairs, pl.concat([twins, tagged, part.decisions]))
+
+
+def _apart(found: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Hits whose key is theirs alone, and decisions on those whose key an earlier row has.
+
+    Some pools number their pairs carelessly; of a key only the first pair can be told again.
+    """
+    first = pl.col("row") == pl.col("row").min().over("id")
+    twins = found.filter(~first).with_columns(pl.format("{}#{}", "id", "row").alias("id"))
+    told = decide(twins, kept=False, step="unique", reason="another pair of the shard has its key")
+    return found.filter(first).drop("row"), told
 
 
 def _with_columns(hits: pl.DataFrame, shard: PoolShard, pool: Pool) -> pl.DataFrame:
@@ -133,7 +144,7 @@ def _with_columns(hits: pl.DataFrame, shard: PoolShard, pool: Pool) -> pl.DataFr
         (pl.lit(f"{pool.name}:") + pl.col("key")).alias("id"),
         pl.lit("retrieved").alias("source"),
         pl.lit(pool.name).alias("pool"),
-    ).drop("row")
+    )
 
 
 def _fetched(pairs: pl.DataFrame, shard: PoolShard) -> Part:
