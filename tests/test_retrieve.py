@@ -200,6 +200,44 @@ def test_vectors_of_another_pool_or_model_are_refused(tmp_path: Path, task: Task
         retrieve(pool, task, tmp_path / "b", how=how, vectors=vectors)
 
 
+def test_look_alikes_of_a_query_are_dropped_and_told(tmp_path: Path, task: Task) -> None:
+    pool, clip = tmp_path / "pool", tiny_clip()
+    pool.mkdir()
+    same = picture(1)
+    rows = {"uid": ["a", "b", "c"], "TEXT": ["x", "y", "z"], "jpg": [same, same, picture(2)]}
+    pl.DataFrame(rows).write_parquet(pool / "a.parquet")
+    embed(pool, tmp_path / "vectors", clip=clip)
+    for by in ("neighbors", "both"):
+        how = Retrieval(by=by, k=3, duplicates=0.9999)
+        retrieve(pool, task, tmp_path / by, how=how, clip=clip, vectors=tmp_path / "vectors")
+        dropped = read_decisions(tmp_path / by).filter(~pl.col("kept"))
+        assert set(dropped["reason"]) == {"looks like a better result of the same query"}
+        assert read_funnel(tmp_path / by)["classes"]["rose"]["matched"] == 3
+        assert read_funnel(tmp_path / by)["classes"]["rose"]["unique"] == 2
+
+
+def test_classes_are_asked_for_by_example(tmp_path: Path, task: Task) -> None:
+    pool, clip = make_pool(tmp_path / "pool"), tiny_clip()
+    embed(pool, tmp_path / "vectors", clip=clip)
+    for label, numbers in (("rose", (0, 2)), ("fern", (4,))):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for number in numbers:
+            (tmp_path / "mine" / label / f"{number}.jpg").write_bytes(picture(number))
+    examples = str(tmp_path / "mine")
+    for average in (False, True):
+        how = Retrieval(by="neighbors", k=1, examples=examples, average=average, unsafe_above=1.0)
+        out = tmp_path / f"set{average}"
+        retrieve(pool, task, out, how=how, clip=clip, vectors=tmp_path / "vectors")
+    by_image = read_pairs(tmp_path / "setFalse").filter(pl.col("image_score").is_not_null())
+    assert set(by_image.select("id", "label", "query").iter_rows()) == {
+        ("pool:k0", "rose", "rose/0.jpg"),
+        ("pool:k2", "rose", "rose/2.jpg"),
+        ("pool:k4", "fern", "fern/4.jpg"),
+    }
+    queries = set(read_pairs(tmp_path / "setTrue")["query"])
+    assert queries == {"mean of 2: rose/0.jpg, ...", "fern/4.jpg"}
+
+
 def test_random_pairs_have_no_label_and_follow_the_seed(tmp_path: Path, task: Task) -> None:
     pool = make_pool(tmp_path / "pool")
     how = Retrieval(by="random", n=3, unsafe_above=1.0)
@@ -253,11 +291,11 @@ def test_merged_hits_keep_the_span_and_the_scores() -> None:
     assert merged.schema == HITS
     assert json.loads(merged.write_json()) == [
         {"row": 2, "label": "b", "query": "y", "start": None, "end": None, "found_by": "image",
-         "image_score": pytest.approx(0.4), "text_score": None},
+         "image_score": pytest.approx(0.4), "text_score": None, "lookalike": None},
         {"row": 4, "label": "a", "query": "x", "start": 1, "end": 2, "found_by": "captions",
-         "image_score": None, "text_score": None},
+         "image_score": None, "text_score": None, "lookalike": False},
         {"row": 4, "label": "b", "query": "x", "start": 1, "end": 2, "found_by": "captions+image",
-         "image_score": 0.5, "text_score": None},
+         "image_score": 0.5, "text_score": None, "lookalike": False},
     ]  # fmt: skip
     assert (
         merge_hits(captions, HITS.to_frame(), ["a", "b"])["found_by"].to_list() == ["captions"] * 2

@@ -24,13 +24,15 @@ from headwater.pool import (
     read_vectors,
     vector_models,
 )
+from headwater.progress import say
 from headwater.prompts import fill
-from headwater.retrieve.neighbors import search_neighbors
+from headwater.retrieve.neighbors import find_neighbors
 from headwater.retrieve.sample import random_rows
+from headwater.retrieve.vector_queries import Queries, average_queries, example_queries
 from headwater.retrieve.words import CaptionMatcher
 from headwater.steps.settings import Retrieval
 from headwater.store import DONE, read_json
-from headwater.task import Task
+from headwater.task import Task, load_split
 
 if TYPE_CHECKING:
     from headwater.clip import Clip  # only neighbors need torch
@@ -45,13 +47,16 @@ HITS = pl.Schema(
         "found_by": pl.String,
         "image_score": pl.Float32,
         "text_score": pl.Float32,
+        "lookalike": pl.Boolean,
     }
 )
-"""A hit: the row, the class it is of, and how it was found; what a way does not tell is null."""
+"""A hit: the row, the class it is of, and how it was found; what a way does not tell is null.
+A `lookalike` was found and is to be dropped: it resembles a better result of the same query."""
 
 KEY = ("row", "label")
 NONE = HITS.to_frame()
 
+EXAMPLES = "examples"
 UNTARGETED = ""  # the label of a pair that was drawn, not searched for
 
 
@@ -74,7 +79,7 @@ def random_hits(pool: Pool, n: int, *, seed: int) -> pl.DataFrame:
 def neighbor_hits(
     pool: Pool, task: Task, clip: Clip, how: Retrieval, *, embedded: Pool | None = None
 ) -> pl.DataFrame:
-    """Rows of the whole pool that lie closest to the prompts of a class.
+    """Rows of the whole pool that lie closest to what a class is asked with.
 
     Args:
         pool: whose rows are told.
@@ -87,18 +92,38 @@ def neighbor_hits(
         PoolError: no vectors, of another model, or with keys that the pool does not have.
     """
     carrier = embedded or pool
-    prompts = [(c.label, fill(t, c.name)) for c in task.classes for t in task.prompts.retrieval]
-    texts = [text for _, text in prompts]
-    found = search_neighbors(
-        clip.encode_texts(texts, normalize=True),
-        texts,
-        [label for label, _ in prompts],
+    found = find_neighbors(
+        vector_queries(task, clip, how),
         image_shards=_vectors(carrier, "image", how.features),
         text_shards=_vectors(carrier, "text", how.features),
         k=how.k,
+        duplicates=how.duplicates,
     )
-    hits = _as_hits(found)
+    for kind, blank in found.blank.items():
+        if blank:
+            say(f"{blank:,} rows have no finite {kind} embedding: they cannot be found by it")
+    dropped = found.lookalikes.with_columns(lookalike=pl.lit(True))
+    hits = pl.concat([_as_hits(found.hits), _as_hits(dropped)])
     return hits if embedded is None else _follow_keys(hits, embedded, pool)
+
+
+def vector_queries(task: Task, clip: Clip, how: Retrieval) -> Queries:
+    """What neighbors are asked with: the task's prompts, or example images of its classes."""
+    if how.examples is None:
+        asked = [(c.label, fill(t, c.name)) for c in task.classes for t in task.prompts.retrieval]
+        texts = [text for _, text in asked]
+        features = clip.encode_texts(texts, normalize=True)
+        queries = Queries(features, texts, [label for label, _ in asked])
+    else:
+        images = load_split(with_examples(task, how.examples), EXAMPLES)
+        labels = [task.labels[target] for target in images.targets]
+        queries = example_queries(clip.encode_images(images.images), labels, names=images.ids)
+    return average_queries(queries) if how.average else queries
+
+
+def with_examples(task: Task, folder: str) -> Task:
+    """The task with a folder of example images as a split of its own."""
+    return task.model_copy(update={"images": {EXAMPLES: Path(folder)}})
 
 
 def merge_hits(
@@ -115,12 +140,13 @@ def merge_hits(
     joined = _as_hits(captions).join(
         _as_hits(neighbors), on=KEY, how="full", coalesce=True, suffix="_near"
     )
-    told = [name for name in HITS if name not in (*KEY, "found_by")]
+    told = [name for name in HITS if name not in (*KEY, "found_by", "lookalike")]
     order = pl.col("label").replace_strict(list(labels), range(len(labels)))
     return (
         joined.with_columns(
             *(pl.coalesce(name, f"{name}_near").alias(name) for name in told),
             found_by=pl.concat_str("found_by", "found_by_near", separator="+", ignore_nulls=True),
+            lookalike=pl.col("lookalike_near") & pl.col("found_by").is_null(),
         )
         .sort("row", order)
         .select(HITS.names())

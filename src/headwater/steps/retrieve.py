@@ -21,6 +21,7 @@ from headwater.pool import Pool, PoolShard, has_images, open_pool, read_images, 
 from headwater.progress import say
 from headwater.retrieve.words import CaptionMatcher
 from headwater.steps.hits import (
+    EXAMPLES,
     NONE,
     UNTARGETED,
     caption_hits,
@@ -29,16 +30,18 @@ from headwater.steps.hits import (
     neighbor_hits,
     random_hits,
     split_hits,
+    with_examples,
 )
 from headwater.steps.sets import Part, finish_set, make_parts, sift, sift_decodable
 from headwater.steps.settings import Retrieval
 from headwater.store import WORK, Json, read_json, step, write_table
-from headwater.task import Task
+from headwater.task import Task, split_digest
 
 if TYPE_CHECKING:
     from headwater.clip import Clip  # only neighbors need torch
 
 GATES = ("matched", "unique", "safe", "has_image", "decodes")
+LOOKALIKE = "looks like a better result of the same query"
 FEW = 10  # pairs of a class: too few to choose the best of
 
 
@@ -81,6 +84,8 @@ def retrieve(
         if clip is None:
             raise InputError("neighbors need a model", do="Name the one that embedded the pool.")
         inputs["model"] = clip.digest
+        if how.examples is not None:
+            inputs["examples"] = split_digest(with_examples(task, how.examples), EXAMPLES)
     arguments = {**how.arguments, "pool_name": pool.name}
     if how.by == "random":
         arguments["seed"] = seed
@@ -126,14 +131,18 @@ def _part(
 
 
 def _apart(found: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Hits whose key is theirs alone, and decisions on those whose key an earlier row has.
+    """Hits that stand for themselves, and decisions on those that another one stands for.
 
     Some pools number their pairs carelessly; of a key only the first pair can be told again.
     """
     first = pl.col("row") == pl.col("row").min().over("id")
     twins = found.filter(~first).with_columns(pl.format("{}#{}", "id", "row").alias("id"))
-    told = decide(twins, kept=False, step="unique", reason="another pair of the shard has its key")
-    return found.filter(first).drop("row"), told
+    alike = pl.col("lookalike").fill_null(False)
+    told = [
+        decide(twins, kept=False, step="unique", reason="another pair of the shard has its key"),
+        decide(found.filter(first & alike), kept=False, step="unique", reason=LOOKALIKE),
+    ]
+    return found.filter(first & ~alike).drop("row", "lookalike"), pl.concat(told)
 
 
 def _with_columns(hits: pl.DataFrame, shard: PoolShard, pool: Pool) -> pl.DataFrame:
