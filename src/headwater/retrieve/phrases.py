@@ -40,8 +40,8 @@ class PhraseFinder:
         [[0, 0], [0, 1], [2, 2], [13, 7]]
     """
 
-    block_bytes = 1 << 22  # polars warms the sieve up anew for each block
-    tokens_bytes = 1 << 19  # arrays made of so much text stay in the processor's cache
+    block_bytes = 1 << 23  # polars warms the sieve up anew for each block
+    tokens_bytes = 1 << 20  # arrays made of so much text stay in the processor's cache
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self._passes = CaptionSieve(phrases)
@@ -96,8 +96,8 @@ class PhraseFinder:
 
     def _candidates(self, tokens: Tokens) -> tuple[Ints, Ints]:
         """Phrases whose anchor is there, each with the token at which it would begin."""
-        which = self._sieve.passing(tokens)
-        word = self._vocabulary.find(tokens, which)
+        which, beginnings = self._sieve.passing(tokens)
+        word = self._vocabulary.find(tokens, which, beginnings)
         which, word = which[word != NOWHERE], word[word != NOWHERE]
         count = self._count[word]
         nth = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
@@ -111,16 +111,15 @@ class Sieve:
     """Lets through the tokens that begin like one of the words, and hardly any other."""
 
     def __init__(self, words: Sequence[bytes]) -> None:
-        self._open = np.zeros(1 << 16, dtype=np.bool_)
-        beginnings = [int.from_bytes(word[:4], "little") for word in words]
-        self._open[self._slot(np.array(beginnings, dtype=np.uint32))] = True
+        self._slot = _Slots(4 * len(words))
+        self._open = np.zeros(self._slot.count, dtype=np.bool_)
+        self._open[self._slot(_chunks(words, 0))] = True
 
-    def passing(self, tokens: Tokens) -> Ints:
-        """The tokens that pass, in order."""
-        return np.flatnonzero(self._open.take(self._slot(tokens.beginnings())))
-
-    def _slot(self, beginnings: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        return (beginnings * np.uint32(_SPREAD >> 32)) >> np.uint32(16)
+    def passing(self, tokens: Tokens) -> tuple[Ints, Chunks]:
+        """The tokens that pass, in order, and how each begins."""
+        beginnings = tokens.beginnings()
+        which = np.flatnonzero(self._open.take(self._slot(beginnings)))
+        return which, beginnings.take(which)
 
 
 class _Slots:
@@ -203,8 +202,14 @@ class Vocabulary:
             self._levels.append(_Level(*places, ending, is_first=number == 0))
             left, node = left[~ends], node[~ends]
 
-    def find(self, tokens: Tokens, which: Ints) -> Ints:
-        """The index of the word that each of the tokens `which` is, or NOWHERE."""
+    def find(self, tokens: Tokens, which: Ints, chunk: Chunks | None = None) -> Ints:
+        """The index of the word that each of the tokens `which` is, or NOWHERE.
+
+        Args:
+            tokens: of some captions.
+            which: which of them to look up.
+            chunk: the first one of each, if known already.
+        """
         found = np.full(len(which), NOWHERE, dtype=np.int64)
         left = np.arange(len(which))
         node = np.zeros(len(which), dtype=np.int64)
@@ -212,7 +217,9 @@ class Vocabulary:
         for number, level in enumerate(self._levels):
             if not len(left):
                 break
-            node = level.step(node, tokens.chunks(which[left], number))
+            if number > 0 or chunk is None:
+                chunk = tokens.chunks(which[left], number)
+            node = level.step(node, chunk)
             left, node = left[node != NOWHERE], node[node != NOWHERE]
             ends = size[left] <= CHUNK * (number + 1)
             found[left[ends]] = level.words[node[ends]]

@@ -14,8 +14,8 @@ Phrase = tuple[bytes, ...]
 Tree = dict[str, "Tree"]
 
 # polars gives a regular expression 2 MB for its automaton, some 300 bytes a state. States that do
-# not fit are made again and again, up to a hundred times slower; 6,000 places never did that.
-PLACES = 6000
+# not fit are made again and again, up to a hundred times slower; 5,000 places never did that.
+PLACES = 5000
 USEFUL = 8  # letters; shorter beginnings let most captions through
 ENOUGH = 40  # letters; longer ones let hardly fewer through
 END = "$"

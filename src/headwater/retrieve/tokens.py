@@ -25,6 +25,7 @@ MARK = 0x01  # a control character, so no token holds it
 UNKNOWN = 0xFFFFFFFF
 
 CHUNK = 8  # bytes of a token compared at once, as one integer
+_EACH_BYTE = 0x0101010101010101
 _FIRST_BYTES = np.array([(1 << (8 * n)) - 1 for n in range(CHUNK + 1)], dtype=np.uint64)
 _FOLD_ASCII = bytes(ord(chr(c).lower()) if chr(c).isalnum() and c < 128 else 32 for c in range(256))
 
@@ -61,36 +62,45 @@ class Tokens:
         """
         at = self.at.take(which) + CHUNK * number
         left = np.clip(self.to.take(which) - at, 0, CHUNK)
-        shape = (len(self.text) - CHUNK + 1,)
-        windows = np.ndarray(shape, dtype="<u8", buffer=self.text, strides=(1,))
-        chunks: NDArray[np.uint64] = windows[at]
+        chunks: NDArray[np.uint64] = self._windows()[at]
         chunks &= _FIRST_BYTES.take(left)
         return chunks
 
-    def beginnings(self) -> NDArray[np.uint32]:
-        """The first four bytes of each token, as integers, zero past its end.
+    def beginnings(self) -> NDArray[np.uint64]:
+        """`chunks` number 0 of all tokens, faster.
 
         All in registers, without `to`: a byte of `odd` is zero where a space stands, and the
         highest bit of the lowest such byte is the lowest bit of `space`.
         """
-        windows = np.ndarray((len(self.text) - 3,), dtype="<u4", buffer=self.text, strides=(1,))
-        beginnings: NDArray[np.uint32] = windows[self.at]
-        odd = beginnings ^ np.uint32(0x20202020)
-        space = (odd - np.uint32(0x01010101)) & ~odd & np.uint32(0x80808080)
-        beginnings &= ((space & -space) >> np.uint32(7)) - np.uint32(1)
+        beginnings: NDArray[np.uint64] = self._windows()[self.at]
+        odd = beginnings ^ np.uint64(SEPARATOR * _EACH_BYTE)
+        space = odd - np.uint64(_EACH_BYTE)
+        space &= ~odd
+        space &= np.uint64(0x80 * _EACH_BYTE)
+        space &= -space
+        space >>= np.uint64(7)
+        space -= np.uint64(1)
+        beginnings &= space
         return beginnings
+
+    def _windows(self) -> NDArray[np.uint64]:
+        """The eight bytes from each place of the text on, as integers."""
+        shape = (len(self.text) - CHUNK + 1,)
+        return np.ndarray(shape, dtype="<u8", buffer=self.text, strides=(1,))
 
 
 def cut(captions: pl.Series, size: int) -> list[slice]:
-    """Consecutive rows with about `size` bytes of text each, at least one row.
+    """Consecutive rows in parts alike in bytes of text, about `size` at most, or one row.
 
     Example:
         >>> cut(pl.Series(["rose", "tulip", None, "fig"]), 8)
         [slice(0, 1, None), slice(1, 4, None)]
     """
-    lengths = captions.str.len_bytes().fill_null(0).cast(pl.Int64)
-    number = lengths.cum_sum().to_numpy() // size
-    cuts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(captions)]
+    after = captions.str.len_bytes().fill_null(0).cast(pl.Int64).cum_sum().to_numpy()
+    total = int(after[-1]) if len(after) else 0
+    parts = -(-total // size)
+    inner = np.searchsorted(after, np.arange(1, parts) * (total / max(parts, 1)), side="right")
+    cuts = [0, *inner.tolist(), len(captions)]
     return [slice(start, stop) for start, stop in pairwise(cuts) if stop > start]
 
 
