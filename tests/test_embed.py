@@ -253,6 +253,21 @@ def test_a_shard_of_which_nothing_passes_is_an_empty_one(pool, tmp_path):
     assert rows_found(pool, tmp_path / "v", clip) == {2}
 
 
+def test_of_pairs_that_share_a_key_the_first_is_embedded(tmp_path):
+    pool = write_pool(tmp_path / "pool", [[png(n) for n in range(3)]], [["one", "two", "three"]])
+    path = pool / "00000.parquet"
+    table = pl.read_parquet(path)
+    table.with_columns(key=pl.Series(["0-0", "0-0", "0-2"])).write_parquet(path)
+    counts = embed(pool, tmp_path / "v", clip=tiny_clip(), workers=0)
+    assert (counts["pairs"], counts["repeated_keys"]) == (2, 1)
+    captions = pl.read_parquet(metadata_path(tmp_path / "v", 0))["caption"].to_list()
+    assert captions == ["one", "three"]
+    images = [decode_rgb(png(n)) for n in (0, 2)]
+    np.testing.assert_allclose(
+        vectors(tmp_path / "v", "image"), tiny_clip().encode_images(images), atol=1e-3
+    )
+
+
 def test_recall_is_what_the_nearest_of_a_sample_say():
     rng = np.random.default_rng(0)
     queries, sample = rng.normal(size=(3, 4)), rng.normal(size=(40, 4))

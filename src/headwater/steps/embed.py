@@ -79,8 +79,9 @@ def embed(
         workers: processes that decode; None is one per core, or none for a small pool; 0 none.
 
     Returns:
-        Counts: pairs, images and captions embedded, what cannot be decoded, seconds, images per
-        second; with a prefilter also the pairs of the pool and the recall.
+        Counts: pairs, images and captions embedded, what cannot be decoded, pairs left out since an
+        earlier one has their key, seconds, images per second; with a prefilter also the pairs of
+        the pool and the recall.
 
     Raises:
         InputError: an `only` or a precision that does not exist, or a batch of nothing.
@@ -110,7 +111,9 @@ def embed(
         selection = select(prefilter, sizes, sample=sample, seed=seed)
         speed = _embed_shards(pool, sizes, out, encoder, kinds, selection)
         this.counts = _count(out, kinds, len(sizes)) | speed
-        if prefilter is not None:
+        if prefilter is None:
+            this.counts["repeated_keys"] = sum(sizes) - this.counts["pairs"]
+        else:
             told = measure(prefilter, out, len(sizes), clip=clip, kinds=kinds)
             this.counts = {"pool_pairs": sum(sizes)} | this.counts | told
             say(tell_prefilter(this.counts))
@@ -128,6 +131,8 @@ def embed_shard(
     """Embed one shard, yielding how far it has come; its metadata is written last."""
     kept, sampled = (selection or Selection()).rows(shard)
     table = read_table(shard, rows=np.union1d(kept, sampled))
+    table = table.filter(pl.col("key").is_first_distinct())  # a key tells one image
+    kept, sampled = (np.intersect1d(rows, table["row"].to_numpy()) for rows in (kept, sampled))
     places = [_places(table["row"].to_numpy(), rows) for rows in (kept, sampled)]
     measured: dict[str, Vectors] = {}
     left = count_rows(shard)
