@@ -30,6 +30,7 @@ Leaf = TypeVar("Leaf", str, Phrase)
 MATCHES = pl.Schema(
     {"row": pl.Int64, "label": pl.String, "query": pl.String, "start": pl.Int64, "end": pl.Int64}
 )
+AHEAD = 2  # batches searched while one is handed out
 TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 _HITS = pl.Schema({"row": pl.Int64, "key": pl.Int64, "start": pl.Int64, "end": pl.Int64})
 
@@ -116,7 +117,7 @@ class CaptionMatcher:
                 searching.append(
                     [pool.submit(find, rows) for rows in cut(series, self._block_bytes)]
                 )
-                if len(searching) > 1:
+                if len(searching) > AHEAD:
                     yield _joined(searching.popleft())
             while searching:
                 yield _joined(searching.popleft())
