@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headwater.errors import InputError, PoolError
 from headwater.retrieve.lookalikes import find_lookalikes, groups
-from headwater.retrieve.neighbors import NEIGHBORS, find_neighbors, search_neighbors
+from headwater.retrieve.neighbors import NEIGHBORS, search_neighbors
 from headwater.retrieve.sample import random_rows
 from headwater.retrieve.vector_queries import Queries, average_queries, example_queries
 from headwater.rows import Rows
@@ -30,7 +30,7 @@ def plain_neighbors(queries, prompts, labels, images, texts, k):
     return {
         key: (
             seen.get("image", seen.get("text"))[1],
-            "both" if len(seen) == 2 else next(iter(seen)),
+            "image+text" if len(seen) == 2 else next(iter(seen)),
             seen.get("image", (None,))[0],
             seen.get("text", (None,))[0],
         )
@@ -52,13 +52,11 @@ def test_equals_the_plain_version(seed, labels, n, k, cut):
     images, texts = rng.integers(-4, 5, (2, n, 3)) / 4
     prompts = [f"prompt {i}" for i in range(len(labels))]
     found = search_neighbors(
-        queries,
-        prompts,
-        labels,
+        Queries(queries, prompts, labels),
         image_shards=np.split(images, [min(cut, n)]),
         text_shards=[texts],
         k=k,
-    )
+    ).hits
     wanted = plain_neighbors(queries, prompts, labels, images, texts, k)
     order = list(dict.fromkeys(labels))
     assert found.schema == NEIGHBORS
@@ -71,13 +69,15 @@ def test_equals_the_plain_version(seed, labels, n, k, cut):
 def test_a_pair_counts_once_a_class_and_once_for_each_class():
     pool = np.array([EAST, NORTH, NORTHEAST])
     found = search_neighbors(
-        np.array([EAST, NORTHEAST, NORTH]),
-        ["a rose", "roses", "a fig"],
-        ["rose", "rose", "fig"],
+        Queries(
+            np.array([EAST, NORTHEAST, NORTH]),
+            ["a rose", "roses", "a fig"],
+            ["rose", "rose", "fig"],
+        ),
         image_shards=[pool],
         text_shards=[pool],
         k=2,
-    )
+    ).hits
     assert found.select("row", "label", "query").rows() == [
         (0, "rose", "a rose"),
         (1, "rose", "roses"),
@@ -89,10 +89,10 @@ def test_a_pair_counts_once_a_class_and_once_for_each_class():
 
 def test_image_and_caption_each_find_their_own():
     found = search_neighbors(
-        np.array([EAST]), ["a rose"], ["rose"],
+        Queries(np.array([EAST]), ["a rose"], ["rose"]),
         image_shards=[np.array([EAST, NORTH])], text_shards=[np.array([NORTH, NORTHEAST])], k=1,
     )  # fmt: skip
-    assert found.select("row", "found_by", "image_score", "text_score").rows() == [
+    assert found.hits.select("row", "found_by", "image_score", "text_score").rows() == [
         (0, "image", 1.0, None),
         (1, "text", None, pytest.approx(0.6)),
     ]
@@ -100,15 +100,18 @@ def test_image_and_caption_each_find_their_own():
 
 def test_a_pool_without_image_embeddings_is_searched_by_caption():
     found = search_neighbors(
-        np.array([EAST]), ["a rose"], ["rose"], image_shards=[], text_shards=[np.eye(2)], k=1
+        Queries(np.array([EAST]), ["a rose"], ["rose"]),
+        image_shards=[],
+        text_shards=[np.eye(2)],
+        k=1,
     )
-    assert found.rows() == [(0, "rose", "a rose", "text", None, 1.0)]
+    assert found.hits.rows() == [(0, "rose", "a rose", "text", None, 1.0)]
 
 
 def test_embeddings_out_of_step_are_refused():
     with pytest.raises(PoolError, match="expected 3 rows each, saw 2 text rows"):
         search_neighbors(
-            np.array([EAST]), ["a rose"], ["rose"],
+            Queries(np.array([EAST]), ["a rose"], ["rose"]),
             image_shards=[np.ones((3, 2))], text_shards=[np.ones((2, 2))], k=1,
         )  # fmt: skip
 
@@ -116,12 +119,12 @@ def test_embeddings_out_of_step_are_refused():
 def test_queries_out_of_step_are_refused():
     with pytest.raises(InputError, match="saw 1 queries, 1 prompts, 2 labels"):
         search_neighbors(
-            np.array([EAST]), ["a rose"], ["rose", "fig"],
+            Queries(np.array([EAST]), ["a rose"], ["rose", "fig"]),
             image_shards=[np.eye(2)], text_shards=[], k=1,
         )  # fmt: skip
     with pytest.raises(InputError, match="expected image or text shards"):
         search_neighbors(
-            np.array([EAST]), ["a rose"], ["rose"], image_shards=[], text_shards=[], k=1
+            Queries(np.array([EAST]), ["a rose"], ["rose"]), image_shards=[], text_shards=[], k=1
         )
 
 
@@ -164,31 +167,26 @@ def test_the_best_scored_of_a_group_stays_for_each_query(monkeypatch, gather_byt
     assert instead.tolist() == [[-1, 3, -1, 3], [-1, -1, -1, -1], [-1, -1, -1, -1]]
 
 
-def test_lookalikes_are_dropped_and_told_with_what_stays_instead(capsys):
+def test_lookalikes_are_dropped_and_told_with_what_stays_instead():
     images = np.array([EAST, [0.999, 0.001], NORTHEAST, [0.59, 0.81]])
     texts = np.array([NORTH, NORTH, [0.1, 0.9], NORTH])
     asked = Queries(np.array([EAST, NORTHEAST]), ["a rose", "a fig"], ["rose", "fig"])
     shards = {"image_shards": [images[:3], images[3:]], "text_shards": [texts]}
-    found = find_neighbors(asked, **shards, k=3, duplicates=0.94)
+    found = search_neighbors(asked, **shards, k=3, duplicates=0.94)
     # "a rose" finds 0 1 2 by image and, by captions that tie or nearly so, 2 0 1
     assert found.hits.filter(label="rose").select("row", "found_by").rows() == [
-        (0, "both"),
-        (2, "both"),
+        (0, "image+text"),
+        (2, "image+text"),
     ]
     # "a fig" finds 3 2 1 by image and 0 1 3 by caption: 1 is dropped there but kept here
     assert found.hits.filter(label="fig")["row"].to_list() == [0, 1, 3]
     assert found.lookalikes.rows() == [(1, "rose", 0), (2, "fig", 3)]
-    assert capsys.readouterr().err == ""
-    hits = search_neighbors(*asked, **shards, k=3, duplicates=0.94)
-    assert hits.equals(found.hits)
-    said = capsys.readouterr().err
-    assert said == "2 pairs look like a better result of the same query: dropped\n"
 
 
 def test_a_pair_that_one_prompt_drops_and_another_keeps_stays():
     images = np.array([EAST, [0.98, 0.2], NORTH])
     asked = Queries(np.array([EAST, [0.98, 0.2]]), ["a rose", "roses"], ["rose", "rose"])
-    found = find_neighbors(asked, image_shards=[images], text_shards=[], k=2, duplicates=0.94)
+    found = search_neighbors(asked, image_shards=[images], text_shards=[], k=2, duplicates=0.94)
     assert found.hits.select("row", "query").rows() == [(0, "a rose"), (1, "roses")]
     assert found.lookalikes.is_empty()
 
@@ -196,22 +194,17 @@ def test_a_pair_that_one_prompt_drops_and_another_keeps_stays():
 def test_without_image_embeddings_captions_say_what_is_alike():
     texts = np.array([EAST, EAST, NORTH])
     asked = Queries(np.array([EAST]), ["a rose"], ["rose"])
-    found = find_neighbors(asked, image_shards=[], text_shards=[texts], k=3, duplicates=0.94)
+    found = search_neighbors(asked, image_shards=[], text_shards=[texts], k=3, duplicates=0.94)
     assert found.hits["row"].to_list() == [0, 2]
     assert found.lookalikes.rows() == [(1, "rose", 0)]
 
 
-def test_rows_without_an_embedding_are_counted_by_kind(capsys):
+def test_rows_without_an_embedding_are_counted_by_kind():
     images, texts = np.array([EAST, [np.nan, 0]]), np.array([[np.inf, 0], [0, np.nan]])
     asked = Queries(np.array([EAST]), ["a rose"], ["rose"])
-    found = find_neighbors(asked, image_shards=[images], text_shards=[texts], k=2)
+    found = search_neighbors(asked, image_shards=[images], text_shards=[texts], k=2)
     assert found.blank == {"image": 1, "text": 2}
     assert found.hits.select("row", "found_by").rows() == [(0, "image")]
-    search_neighbors(*asked, image_shards=[images], text_shards=[texts], k=2)
-    assert capsys.readouterr().err.splitlines() == [
-        "1 rows have no finite image embedding: they cannot be found by it",
-        "2 rows have no finite text embedding: they cannot be found by it",
-    ]
 
 
 def test_the_mean_of_a_class_weighs_its_prompts_alike():
@@ -228,7 +221,7 @@ def test_examples_are_queries_of_their_own_or_one_a_class():
     assert asked.features.tolist() == [NORTH, NORTHEAST, NORTHEAST]
     assert list(asked.names) == ["example 1 of fig", "example 1 of yew", "example 2 of yew"]
     assert average_queries(asked).features == pytest.approx(np.array([NORTH, NORTHEAST]))
-    found = find_neighbors(asked, image_shards=[np.array([EAST, NORTH])], text_shards=[], k=1)
+    found = search_neighbors(asked, image_shards=[np.array([EAST, NORTH])], text_shards=[], k=1)
     assert found.hits.select("row", "label", "query").rows() == [
         (1, "fig", "example 1 of fig"),
         (1, "yew", "example 1 of yew"),

@@ -1,6 +1,6 @@
 """Arrays in files: `.npy` and members of `.npz`, read by position, never whole, never unpickled.
 
-A file that lies open on disk is read at an offset. What is deflated or far away is read as a
+A file that lies open on disk is mapped at an offset. What is deflated or far away is read as a
 stream, in order: slices that go forward are cheap, going back begins anew.
 """
 
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 import fsspec
@@ -94,14 +94,14 @@ class FileArray:
         return self[:].astype(dtype or self.dtype)
 
     def _rows(self, first: int, count: int) -> NDArray[Any]:
+        shape = (count, self.shape[1])
+        if not count * self._width:
+            return np.empty(shape, self.dtype)
         with _reading(self._name):
             if self._offset is None:
-                data = self._streamed(first, count)
-            else:
-                with Path(self._path).open("rb") as file:
-                    file.seek(self._offset + first * self._width)
-                    data = _exactly(file, count * self._width)
-        return data.view(self.dtype).reshape(count, self.shape[1])
+                return self._streamed(first, count).view(self.dtype).reshape(shape)
+            offset = self._offset + first * self._width
+            return np.memmap(self._path, self.dtype, mode="r", offset=offset, shape=shape)
 
     def _scattered(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Distinct rows, rising: a window of the file at a time, from the first to the last."""
@@ -111,15 +111,8 @@ class FileArray:
             part = slice(*np.searchsorted(rows, [at, at + step]))
             inside = rows[part]
             if len(inside):
-                taken[part] = self._window(inside[0], inside[-1] + 1)[inside - inside[0]]
+                taken[part] = self._rows(inside[0], inside[-1] + 1 - inside[0])[inside - inside[0]]
         return taken
-
-    def _window(self, first: int, stop: int) -> NDArray[Any]:
-        if self._offset is None or not self._width:
-            return self._rows(first, stop - first)
-        shape, offset = (stop - first, self.shape[1]), self._offset + first * self._width
-        with _reading(self._name):
-            return np.memmap(self._path, self.dtype, mode="r", offset=offset, shape=shape)
 
     def _streamed(self, first: int, count: int) -> Bytes:
         with _LOCK:

@@ -15,7 +15,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.errors import InputError, PoolError
-from headwater.progress import say
 from headwater.retrieve.lookalikes import find_lookalikes
 from headwater.retrieve.vector_queries import Queries
 from headwater.rows import Ints, Rows, Shard
@@ -51,67 +50,6 @@ class Neighbors(NamedTuple):
 
 
 def search_neighbors(
-    queries: NDArray[Any],
-    prompts: Sequence[str],
-    labels: Sequence[str],
-    *,
-    image_shards: Sequence[Shard],
-    text_shards: Sequence[Shard],
-    k: int,
-    duplicates: float | None = None,
-) -> pl.DataFrame:
-    """Find for each class the pairs closest to any of its prompts.
-
-    Each prompt takes its k nearest pairs by image embedding and its k nearest by caption
-    embedding; a class takes all pairs of all its prompts, each once. What had to be left out is
-    told in a line each on standard error; `find_neighbors` returns it.
-
-    Args:
-        queries: (q, d) floats, the encoded prompts, L2-normalized if scores are to be cosines.
-        prompts: (q,) their texts.
-        labels: (q,) the class of each; a class may have any number of prompts.
-        image_shards: the pool's image embeddings, in order, as for `top_k`; empty if there are
-            none, then only captions are searched.
-        text_shards: the same for caption embeddings.
-        k: neighbors per prompt and kind of embedding; 2000 in the paper, 500 for ImageNet.
-        duplicates: of results of one prompt by one kind of embedding whose images have a cosine
-            above this, only the best-scored stays (the captions', in a pool without image
-            embeddings); 0.94 is the default of the client that the paper used. None keeps all.
-
-    Returns:
-        One row a (row, label), by row and then in the order in which labels first appear:
-        row: int64, counted from 0 over all shards.
-        label: the class.
-        query: the prompt with the best image score for this pair, or, if none found it by image,
-            with the best text score; the earlier prompt of equals.
-        found_by: "image", "text" or "both", by any prompt of the class.
-        image_score, text_score: float32, the best over the class's prompts; null where that
-            embedding did not find the pair.
-
-    Raises:
-        InputError: queries, prompts and labels of different lengths, or no shards at all.
-        PoolError: image and text embeddings of different numbers of rows; see also `top_k`.
-
-    Example:
-        >>> pool = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-        >>> found = search_neighbors(np.array([[1.0, 0.0]]), ["a rose"], ["rose"],
-        ...     image_shards=[pool], text_shards=[pool[::-1]], k=2)
-        >>> found.select("row", "found_by").rows()
-        [(0, 'image'), (1, 'both'), (2, 'text')]
-    """
-    asked = Queries(queries, prompts, labels)
-    found = find_neighbors(
-        asked, image_shards=image_shards, text_shards=text_shards, k=k, duplicates=duplicates
-    )
-    for kind, blank in found.blank.items():
-        if blank:
-            say(f"{blank:,} rows have no finite {kind} embedding: they cannot be found by it")
-    if len(found.lookalikes):
-        say(f"{len(found.lookalikes):,} pairs look like a better result of the same query: dropped")
-    return found.hits
-
-
-def find_neighbors(
     queries: Queries,
     *,
     image_shards: Sequence[Shard],
@@ -119,21 +57,43 @@ def find_neighbors(
     k: int,
     duplicates: float | None = None,
 ) -> Neighbors:
-    """`search_neighbors` for any queries, with what was left out; it says nothing.
+    """Find for each class the pairs closest to any of its queries.
+
+    Each query takes its k nearest pairs by image embedding and its k nearest by caption embedding;
+    a class takes all pairs of all its queries, each once.
 
     Args:
-        queries: prompts, class means or examples.
-        image_shards: as for `search_neighbors`, like the others.
-        text_shards: caption embeddings.
-        k: neighbors per query and kind of embedding, before look-alikes are dropped.
-        duplicates: the cosine above which results of a query are alike; None keeps all.
+        queries: prompts, class means or example images (`vector_queries.py`), each of a class.
+        image_shards: the pool's image embeddings, in order, as for `top_k`; empty if there are
+            none, then only captions are searched.
+        text_shards: the same for caption embeddings.
+        k: neighbors per query and kind of embedding, before look-alikes are dropped; 2000 in the
+            paper, 500 for ImageNet.
+        duplicates: of results of one query by one kind of embedding whose images have a cosine
+            above this, only the best-scored stays (the captions', in a pool without image
+            embeddings); 0.94 is the default of the client that the paper used. None keeps all.
+
+    Returns:
+        What was found, and what was left out. `hits` by row and then in the order in which labels
+        first appear:
+        row: int64, counted from 0 over all shards.
+        label: the class.
+        query: the query with the best image score for this pair, or, if none found it by image,
+            with the best text score; the earlier query of equals.
+        found_by: "image", "text" or "image+text", by any query of the class.
+        image_score, text_score: float32, the best over the class's queries; null where that
+            embedding did not find the pair.
+
+    Raises:
+        InputError: queries, names and labels of different lengths, or no shards at all.
+        PoolError: image and text embeddings of different numbers of rows; see also `top_k`.
 
     Example:
-        >>> pool = np.array([[1.0, 0.0], [0.999, 0.001], [0.6, 0.8]])
+        >>> pool = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
         >>> asked = Queries(np.array([[1.0, 0.0]]), ["a rose"], ["rose"])
-        >>> found = find_neighbors(asked, image_shards=[pool], text_shards=[], k=3, duplicates=0.94)
-        >>> found.hits["row"].to_list(), found.lookalikes.rows()
-        ([0, 2], [(1, 'rose', 0)])
+        >>> found = search_neighbors(asked, image_shards=[pool], text_shards=[pool[::-1]], k=2)
+        >>> found.hits.select("row", "found_by").rows()
+        [(0, 'image'), (1, 'image+text'), (2, 'text')]
     """
     _check(queries, image_shards, text_shards)
     rows = Rows(image_shards or text_shards)
@@ -207,7 +167,7 @@ def _of_class(image: pl.DataFrame, text: pl.DataFrame, queries: Queries) -> pl.D
         .then(pl.lit("image"))
         .when(pl.col("image_query").is_null())
         .then(pl.lit("text"))
-        .otherwise(pl.lit("both"))
+        .otherwise(pl.lit("image+text"))
     )
     names = pl.Series([queries.names[i] for i in number], dtype=pl.String)
     return table.with_columns(found_by=found_by, query=names)

@@ -26,7 +26,7 @@ from headwater.pool import (
 )
 from headwater.progress import say
 from headwater.prompts import fill
-from headwater.retrieve.neighbors import find_neighbors
+from headwater.retrieve.neighbors import search_neighbors
 from headwater.retrieve.sample import random_rows
 from headwater.retrieve.vector_queries import Queries, average_queries, example_queries
 from headwater.retrieve.words import CaptionMatcher
@@ -92,7 +92,7 @@ def neighbor_hits(
         PoolError: no vectors, of another model, or with keys that the pool does not have.
     """
     carrier = embedded or pool
-    found = find_neighbors(
+    found = search_neighbors(
         vector_queries(task, clip, how),
         image_shards=_vectors(carrier, "image", how.features),
         text_shards=_vectors(carrier, "text", how.features),
