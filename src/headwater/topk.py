@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from headwater.candidates import SLOT_BYTES, Best, Float64, Held, Hits, spare
 from headwater.errors import InputError
-from headwater.progress import say
+from headwater.progress import say, track
 from headwater.rows import Ints, Rows, Shard, ahead
 
 if TYPE_CHECKING:
@@ -134,7 +134,10 @@ def _pass(
     blank = 0
     with _full_precision():
         scorer = _Scorer(queries, size, device)
-        for first, block in ahead(rows.blocks(size, least=FIRST_ROWS)):
+        blocks = ahead(rows.blocks(size, least=FIRST_ROWS))
+        for first, block in track(
+            blocks, label="searching", total=len(rows), unit="rows", size=lambda b: len(b[1])
+        ):
             tensor = _tensor(block)
             held.add(first, tensor)
             hits, broken = scorer.hits(tensor, best.floors)
