@@ -229,7 +229,10 @@ def test_a_huge_caption_and_a_huge_query():
         ({"rose": []}, "the class 'rose' has no query"),
         ({"rose": [""]}, "a query with nothing to search for"),
         ({"rose": ["rose", "?!"]}, "saw '?!'"),
-        ({"rose": [7]}, "a query of 'rose' is not text: expected a phrase or parse_query(...), saw int"),
+        (
+            {"rose": [7]},
+            "a query of 'rose' is not text: expected a phrase or parse_query(...), saw int",
+        ),
         ({"rose": ["\ud800"]}, "not valid Unicode"),
         ({"": ["rose"]}, "a label that cannot be shown"),
         ({"caf\u00e9": ["a"], "cafe\u0301": ["b"]}, "two classes have the same label"),
@@ -260,3 +263,20 @@ def test_an_unknown_mode_names_the_known_ones():
         InputError, match="expected phrase or substring or all or reference, saw 'fuzzy'"
     ):
         match_captions(["a rose"], {"rose": ["rose"]}, mode="fuzzy")
+
+
+@pytest.mark.parametrize("mode", ["phrase", "all", "reference", "substring"])
+def test_odd_captions_have_a_defined_result(mode):
+    marks = "ros\u00e9" + "\u0301" * 5000
+    huge = "x " * 5_000_000 + "rose"
+    captions = ["وردة rose حمراء", marks, None, "\u202erose", huge]
+    found = match_captions(captions, {"flower": "rose", "rose": "rose"}, mode=mode)
+    rows = [0, 3, 4] if mode == "substring" else [0, 1, 3, 4]
+    assert found["row"].to_list() == [row for row in rows for _ in range(2)]
+    assert found["label"].to_list() == ["flower", "rose"] * len(rows)  # two classes, one name
+    assert found["start", "end"].rows()[-1] == (10_000_000, 10_000_004)
+
+
+def test_bytes_are_not_text():
+    with pytest.raises(InputError, match="expected a column of strings, saw Binary"):
+        match_captions(pl.Series([b"\xff rose"]), {"rose": "rose"})

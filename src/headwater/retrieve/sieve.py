@@ -50,6 +50,8 @@ class CaptionSieve:
         self.useful = length >= min(USEFUL, longest)
         tree = _tree({text[:length] for text in texts})
         self._pattern = f"{_EDGE}{_pattern(tree)}|{_LET_THROUGH}" if tree else _LET_THROUGH
+        if texts and not tree:
+            self._pattern = ""  # nothing fits: everything passes
 
     def passing(self, captions: pl.Series) -> pl.Series:
         """Whether each caption passes; null stays null."""
