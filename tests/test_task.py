@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from headwater.decode import encode_png
 from headwater.errors import TaskError
+from headwater.expression import parse_query
+from headwater.retrieve.words import match_captions
 from headwater.task import (
     builtin_tasks,
     class_index,
@@ -115,3 +118,48 @@ def test_a_missing_split_is_named(tmp_path: Path) -> None:
 def test_an_unknown_task_lists_the_known_ones() -> None:
     with pytest.raises(TaskError, match=r"one of .*" + builtin_tasks()[0]):
         load_task("gardn")
+
+
+QUERIES = """\
+format: 1
+name: pond
+classes:
+- label: lotus
+  caption_query: '"lotus" AND "flower"'
+- label: frog
+  queries: [tree frog]
+  caption_query:
+  - '"frog" NOT "hop"'
+  - {last}
+"""
+
+
+def test_a_caption_query_is_read_with_the_task(tmp_path: Path) -> None:
+    task = load_task(write_garden(tmp_path, QUERIES.format(last="frog pond")))
+    assert task.queries["lotus"] == [parse_query('"lotus" AND "flower"')]
+    assert list(map(str, task.queries["frog"])) == ["tree frog", '"frog" NOT "hop"', "frog pond"]
+    assert pickle.loads(pickle.dumps(task)) == task
+    assert hash(task) == hash(load_task(tmp_path / "garden.yaml"))
+    found = match_captions(["a lotus", "lotus flower", "a frog"], task.queries)
+    assert found["label"].to_list() == ["lotus", "frog"]
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        ("frog AND", "line 10: .* cannot be read at character 9: expected a phrase"),
+        ("'\"frog'", "line 10: .* cannot be read at character 6: expected the closing quote"),
+        ("''", "line 10: .* cannot be read at character 1"),
+    ],
+)
+def test_a_caption_query_that_cannot_be_read_has_its_line(
+    tmp_path: Path, last: str, says: str
+) -> None:
+    with pytest.raises(TaskError, match=says):
+        load_task(write_garden(tmp_path, QUERIES.format(last=last)))
+
+
+def test_a_class_without_any_query_is_said(tmp_path: Path) -> None:
+    text = "format: 1\nname: pond\nclasses:\n- {label: frog, queries: []}\n"
+    with pytest.raises(TaskError, match=r"line 4: .*nothing to search captions for"):
+        load_task(write_garden(tmp_path, text))

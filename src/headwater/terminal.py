@@ -77,7 +77,8 @@ def task(value: Row) -> None:
     """Classes, queries, prompts and splits of a task."""
     print(f"{plain(value['name'])}: {len(value['classes'])} classes")
     for row in value["classes"]:
-        print(plain(f"  {row['label']}: {row['name']}; queries: {', '.join(row['queries'])}"))
+        queries = ", ".join([*row["queries"], *row["caption_query"]])
+        print(plain(f"  {row['label']}: {row['name']}; queries: {queries}"))
     for kind, templates in value["prompts"].items():
         print(plain(f"  {kind} prompts: {' | '.join(templates)}"))
     print(plain("  splits: " + (", ".join(value["images"]) or "none, names only")))
