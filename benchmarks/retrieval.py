@@ -37,7 +37,10 @@ WAYS = {  # name -> (whether synonyms are asked for, settings)
     "captions, substring": (True, {"by": "captions", "mode": "substring"}),
     "neighbors, k = 60": (True, {"by": "neighbors", "k": 60}),
     "neighbors, class means": (True, {"by": "neighbors", "k": 60, "average": True}),
-    "neighbors, 40 examples": (True, {"by": "neighbors", "k": 60, "examples": True}),
+    "neighbors, example means": (
+        True,
+        {"by": "neighbors", "k": 60, "average": True, "examples": True},
+    ),
     "both, k = 60": (True, {"by": "both", "k": 60}),
     "random, 1,200": (True, {"by": "random", "n": 1200}),
 }
