@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headwater.errors import QueryError
 from headwater.expression import parse_query
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.tokens import tokenize
 from headwater.retrieve.words import CaptionMatcher, match_captions
 
 quickly = settings(max_examples=80, deadline=None)

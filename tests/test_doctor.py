@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from headwater.cli import run
 from headwater.errors import InputError, PoolError, QueryError
 from headwater.expression import parse_query
-from headwater.retrieve.chart import SAMPLES, merge
-from headwater.retrieve.diagnosis import diagnose
-from headwater.retrieve.doctor import Block, Doctor
-from headwater.retrieve.relations import relate
+from headwater.retrieve.doctor.chart import SAMPLES, merge
+from headwater.retrieve.doctor.diagnosis import diagnose
+from headwater.retrieve.doctor.examine import Block, Doctor
+from headwater.retrieve.doctor.relations import relate
 from headwater.retrieve.words import match_captions
 from headwater.steps.doctor import doctor, read_synonyms, write_page
 from headwater.task import Task

@@ -20,7 +20,7 @@ from headwater.decode import decode_rgb, encode_png
 from headwater.errors import InputError, PoolError, RunError
 from headwater.pool import metadata_path, open_pool, read_vectors
 from headwater.retrieve.prefilter import STOP_WORDS, WordFilter, recall, telling_words
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.tokens import tokenize
 from headwater.steps.embed import embed, embed_shard
 from headwater.steps.hits import neighbor_hits
 from headwater.steps.settings import Retrieval

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.retrieve.phrases import PhraseFinder
-from headwater.retrieve.sieve import CaptionSieve
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.phrases import PhraseFinder
+from headwater.retrieve.scan.sieve import CaptionSieve
+from headwater.retrieve.scan.tokens import tokenize
 
 texts = st.text("abcAB é\u212a_-.1", max_size=14)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from headwater.errors import InputError, QueryError
 from headwater.retrieve import words
-from headwater.retrieve.phrases import Vocabulary
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.phrases import Vocabulary
+from headwater.retrieve.scan.tokens import tokenize
 from headwater.retrieve.words import CaptionMatcher, match_captions
 
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from headwater.expression import Expression, parse_query, phrases_of
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.tokens import tokenize
 from headwater.retrieve.words import match_captions
 
 DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[3] / "shared" / "data"))

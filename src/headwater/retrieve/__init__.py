@@ -1,7 +1,7 @@
 """Retrieval: which pairs of a pool belong to which class.
 
-`words.py` finds class names in captions (on `queries.py`, `phrases.py` and `tokens.py`),
-`neighbors.py` finds class prompts among embeddings, `sample.py` draws the untargeted control.
-`doctor.py` tells beforehand what the names would find (on `relations.py`, `chart.py`,
-`samples.py` and `diagnosis.py`).
+`words.py` finds class names in captions (`queries.py` checks them, `scan/` does the work),
+`neighbors.py` finds pairs close to `vector_queries.py` (`lookalikes.py` thins them), `sample.py`
+draws the untargeted control. `prefilter.py` says which pairs are worth embedding, and `doctor/`
+what the names would find.
 """

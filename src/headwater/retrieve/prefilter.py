@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.errors import QueryError
-from headwater.retrieve.phrases import Vocabulary
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.phrases import Vocabulary
+from headwater.retrieve.scan.tokens import tokenize
 
 _CLOSED_CLASSES = """
 a about above after against all also an and any are as at be been before behind being below

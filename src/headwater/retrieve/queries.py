@@ -13,7 +13,7 @@ import polars as pl
 
 from headwater.errors import QueryError
 from headwater.expression import And, Expression, Node, Phrase, is_searchable
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.tokens import tokenize
 
 Query = str | Expression
 Queries = Mapping[str, Query | Sequence[Query]]

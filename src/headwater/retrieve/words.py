@@ -1,6 +1,6 @@
 """Class names against captions: which pairs name which class, with which words, and where.
 
-Captions are cut into blocks that all cores search in compiled code (`search.py`); here are the
+Captions are cut into blocks that all cores search in compiled code (`scan/`); here are the
 modes and the table. What a query is stands in `queries.py` and `headwater.expression`.
 """
 
@@ -17,12 +17,12 @@ import polars as pl
 
 from headwater.errors import InputError, QueryError
 from headwater.expression import Node, phrases_of
-from headwater.retrieve.boolean import number_leaves
-from headwater.retrieve.phrases import Phrase, PhraseFinder
 from headwater.retrieve.queries import MODES, Queries, each_query, meaning, query_table
-from headwater.retrieve.search import Finder, Search
-from headwater.retrieve.substrings import SubstringFinder
-from headwater.retrieve.tokens import cut, fold_case, tokenize
+from headwater.retrieve.scan.boolean import number_leaves
+from headwater.retrieve.scan.phrases import Phrase, PhraseFinder
+from headwater.retrieve.scan.search import Finder, Search
+from headwater.retrieve.scan.substrings import SubstringFinder
+from headwater.retrieve.scan.tokens import cut, fold_case, tokenize
 
 Captions = Sequence[str | None] | pl.Series
 Leaf = TypeVar("Leaf", str, Phrase)

@@ -14,9 +14,9 @@ from headwater.engine import run_shards
 from headwater.errors import InputError, PoolError
 from headwater.pool import PoolShard, iter_captions, open_pool
 from headwater.report.doctor import render_doctor
-from headwater.retrieve.chart import Chart, merge
-from headwater.retrieve.diagnosis import diagnose
-from headwater.retrieve.doctor import Block, Doctor
+from headwater.retrieve.doctor.chart import Chart, merge
+from headwater.retrieve.doctor.diagnosis import diagnose
+from headwater.retrieve.doctor.examine import Block, Doctor
 from headwater.store import Json, write_text
 from headwater.task import Task
 
@@ -44,7 +44,7 @@ def doctor(
         engine, workers: what runs side by side, as `run_shards` takes them.
 
     Returns:
-        As `headwater.retrieve.diagnosis.diagnose`, with `task` and `pool` before it.
+        As `headwater.retrieve.doctor.diagnosis.diagnose`, with `task` and `pool` before it.
 
     Raises:
         PoolError: no pool, or one without a single pair.

@@ -19,6 +19,7 @@ from headwater.errors import InputError, plain
 from headwater.pairs import WAITING, decide, image_column, sha256_of
 from headwater.pool import Pool, PoolShard, has_images, open_pool, read_images, read_table
 from headwater.progress import say
+from headwater.retrieve.doctor.diagnosis import FEW
 from headwater.retrieve.words import CaptionMatcher
 from headwater.steps.hits import (
     EXAMPLES,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 GATES = ("matched", "unique", "safe", "has_image", "decodes")
 LOOKALIKE = "looks like a better result of the same query"
-FEW = 10  # pairs of a class: too few to choose the best of
 
 
 def retrieve(

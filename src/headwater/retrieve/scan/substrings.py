@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from headwater.retrieve.hits import Hits
-from headwater.retrieve.tokens import fold_case
+from headwater.retrieve.scan.hits import Hits
+from headwater.retrieve.scan.tokens import fold_case
 
 _OFFSETS = pl.List(pl.Int64)
 

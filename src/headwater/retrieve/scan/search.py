@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from headwater.retrieve.boolean import Booleans, Tree, gate, leaves_of
-from headwater.retrieve.hits import Hits, first_hits, join_hits
+from headwater.retrieve.scan.boolean import Booleans, Tree, gate, leaves_of
+from headwater.retrieve.scan.hits import Hits, first_hits, join_hits
 
 NO_TREE = -1
 

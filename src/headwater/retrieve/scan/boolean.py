@@ -16,8 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.expression import Node, Not, Phrase
-from headwater.retrieve.hits import Hits, join_hits
-from headwater.retrieve.tokens import Ints
+from headwater.retrieve.scan.hits import Hits, join_hits
+from headwater.retrieve.scan.tokens import Ints
 
 Tree: TypeAlias = "int | tuple[str, tuple[Tree, ...]]"
 """A leaf's number, or "and", "or", "not" (keep, drop, drop, ...) with its parts."""

@@ -1,6 +1,6 @@
 """The chart: what was counted in some captions, as tables that add up over shards.
 
-`doctor.py` fills one in, `diagnosis.py` says what it means. Classes stand as numbers, in the order
+`examine.py` fills one in, `diagnosis.py` says what it means. Classes stand as numbers, in the order
 of the queries.
 """
 

@@ -1,7 +1,7 @@
 """How class queries stand to each other before any caption is read: the same, or one in another.
 
 "missile" may ask for two classes; "orange" stands inside "blood orange": `NestedNames` tells where
-a caption has the first only within the second. `doctor.py` counts what that does in a pool.
+a caption has the first only within the second. `examine.py` counts what that does in a pool.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from headwater.retrieve.phrases import PhraseFinder
-from headwater.retrieve.tokens import tokenize
+from headwater.retrieve.scan.phrases import PhraseFinder
+from headwater.retrieve.scan.tokens import tokenize
 
 Words = tuple[str, ...]
 

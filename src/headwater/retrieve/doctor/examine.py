@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from headwater.expression import And, Expression, Or, Phrase, phrases_of
-from headwater.retrieve.chart import (
+from headwater.retrieve.doctor.chart import (
     COUNTS,
     CROWD,
     EMPTY,
@@ -28,9 +28,9 @@ from headwater.retrieve.chart import (
     count,
     smallest,
 )
+from headwater.retrieve.doctor.relations import NestedNames, relate
+from headwater.retrieve.doctor.samples import ROOM, cut_caption, scramble
 from headwater.retrieve.queries import Queries, Query, meaning, query_table
-from headwater.retrieve.relations import NestedNames, relate
-from headwater.retrieve.samples import ROOM, cut_caption, scramble
 from headwater.retrieve.words import CaptionMatcher
 from headwater.store import stable_seed
 

@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headwater.retrieve.hits import Hits, join_hits
-from headwater.retrieve.sieve import CaptionSieve
-from headwater.retrieve.tokens import CHUNK, Ints, Tokens, cut, tokenize
+from headwater.retrieve.scan.hits import Hits, join_hits
+from headwater.retrieve.scan.sieve import CaptionSieve
+from headwater.retrieve.scan.tokens import CHUNK, Ints, Tokens, cut, tokenize
 
 Phrase = tuple[bytes, ...]
 Chunks = NDArray[np.uint64]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headwater.retrieve.tokens import Ints
+from headwater.retrieve.scan.tokens import Ints
 
 
 class Hits(NamedTuple):

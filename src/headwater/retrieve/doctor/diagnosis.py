@@ -1,6 +1,6 @@
 """What a chart means: a row a class, pairs of classes that share captions, findings in sentences.
 
-`doctor.py` makes the chart. All here are plain dicts, lists, texts and numbers, for JSON, terminal
+`examine.py` makes the chart. All here are plain dicts, lists, texts and numbers, for JSON, terminal
 and page alike.
 """
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from headwater.retrieve.chart import CROWD, Chart
-from headwater.retrieve.doctor import Doctor
+from headwater.retrieve.doctor.chart import CROWD, Chart
+from headwater.retrieve.doctor.examine import Doctor
+from headwater.retrieve.doctor.relations import NESTED, SAME
 from headwater.retrieve.queries import Query
-from headwater.retrieve.relations import NESTED, SAME
-from headwater.retrieve.tokens import fold_case
+from headwater.retrieve.scan.tokens import fold_case
 
 FEW = 10  # curation keeps three in ten: of fewer captions hardly an image would stay
 TOLD = 10  # findings of a kind told one by one; the rest are in the tables
@@ -42,7 +42,7 @@ def diagnose(doctor: Doctor, chart: Chart, *, names: Mapping[str, str], has_vect
 
     Example:
         >>> import polars as pl
-        >>> from headwater.retrieve.doctor import Block
+        >>> from headwater.retrieve.doctor.examine import Block
         >>> doctor = Doctor({"fig": "fig"})
         >>> chart = doctor.examine([Block("0", 0, pl.Series(["figure 1", "figs"]))])
         >>> told = diagnose(doctor, chart, names={"fig": "fig"}, has_vectors=False)

@@ -1,0 +1,5 @@
+"""The doctor: what a task's queries would find in captions, told before anything is spent.
+
+`examine.py` reads captions and notes a `chart.py`, whose counts add up over shards; `diagnosis.py`
+says what they mean. `relations.py` compares queries with each other, `samples.py` draws captions.
+"""
