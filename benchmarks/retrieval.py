@@ -92,11 +92,16 @@ def draw(table, path):
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for name, _, precision, recall, _ in table.iter_rows():
-        color = {"c": "#1f77b4", "n": "#d62728", "b": "#9467bd", "r": "#7f7f7f"}[name[0]]
-        axes.plot(recall, precision, "o", color=color)
-        axes.annotate(name, (recall, precision), xytext=(5, 3), textcoords="offset points")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.18), ylim=(0, 1.05))
+    points = table.group_by("precision", "recall", maintain_order=True).agg("way")
+    for precision, recall, ways in points.iter_rows():
+        color = {"c": "#1f77b4", "n": "#d62728", "b": "#9467bd", "r": "#7f7f7f"}[ways[0][0]]
+        side, shift = ("right", -6) if recall > 0.8 else ("left", 6)
+        axes.plot(recall, precision, "o", color=color, clip_on=False)
+        axes.annotate(
+            " = ".join(ways), (recall, precision), xytext=(shift, 4), ha=side,
+            textcoords="offset points",
+        )  # fmt: skip
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})

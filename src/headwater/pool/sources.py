@@ -115,7 +115,7 @@ class ArrowSource:
         except ImportError:
             raise PoolError(
                 "this pool is a `datasets` folder", expected="the package pyarrow", seen="none",
-                do="Install pyarrow, or save the dataset as Parquet.",
+                do="Install it: pip install 'headwater[datasets]', or save the dataset as Parquet.",
             ) from None  # fmt: skip
         with _reading(self._path, "a whole Arrow stream"):
             remote = "://" in self._path
