@@ -275,7 +275,8 @@ def choose_sources(study: Study) -> list[str]:
         if arm.choose and name not in study.choices
     }
     heats = [h for by_source in candidates.values() for own in by_source.values() for h in own]
-    told = study.run(rehearse, heats, label="choosing sources")
+    seen = heats if "val" in study.task.images else []
+    told = study.run(rehearse, seen, label="choosing sources")
     if candidates and not any(told):
         for name, by_source in candidates.items():
             study.choices[name] = best_source(by_source, study.recipe.primary.metric)
