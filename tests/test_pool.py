@@ -178,15 +178,13 @@ def test_rows_are_found_by_their_keys(tmp_path: Path) -> None:
     assert find_rows(shard, []).rows() == []
 
 
-def test_a_key_twice_matters_only_where_rows_are_found_by_it(tmp_path: Path) -> None:
+def test_of_rows_with_one_key_the_first_is_found(tmp_path: Path) -> None:
     pl.DataFrame({"key": ["a", "b", "a"], "TEXT": ["x", "y", "z"]}).write_parquet(
         tmp_path / "a.parquet"
     )
     shard = open_pool(tmp_path).shards[0]
-    assert read_table(shard, rows=np.array([0, 1]))["key"].to_list() == ["a", "b"]
     assert read_table(shard, rows=np.array([0, 2]))["key"].to_list() == ["a", "a"]
-    with pytest.raises(PoolError, match="a key twice"):
-        find_rows(shard, ["a"])
+    assert find_rows(shard, ["a", "b"]).rows() == [(0, "a"), (1, "b")]
 
 
 def test_parquet_with_images_inside(tmp_path: Path) -> None:
@@ -350,12 +348,6 @@ def no_captions(folder: Path) -> None:
     read_table(open_pool(folder).shards[0])
 
 
-def a_key_twice(folder: Path) -> None:
-    folder.mkdir()
-    pl.DataFrame({"key": ["a", "a"], "caption": ["x", "y"]}).write_parquet(folder / "a.parquet")
-    read_table(open_pool(folder).shards[0])
-
-
 def truncated_tar(folder: Path) -> None:
     make_webdataset(folder, shards=1)
     path = folder / "00000.tar"
@@ -397,7 +389,6 @@ def missing(folder: Path) -> None:
         (no_such_kind_of_vectors, "has no image embeddings"),
         (captions_of_numbers, "caption is not text: expected strings, saw Int64"),
         (no_captions, "has no captions"),
-        (a_key_twice, "has a key twice"),
         (truncated_tar, "00000.tar is broken"),
         (two_tars_in_one, "00000.tar is broken: .* more behind the end"),
         (broken_parquet, "cannot read"),

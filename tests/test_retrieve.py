@@ -134,6 +134,22 @@ def test_of_pairs_with_one_key_the_first_is_kept(tmp_path: Path, task: Task) -> 
     assert (twin["id"], twin["label"], twin["step"]) == ("pool:7#1", "rose", "unique")
 
 
+def test_a_key_leads_to_one_image_only(tmp_path: Path, task: Task) -> None:
+    rows = {
+        "key": ["web:7", "web:7", "a:b:c", "a:b:c"],
+        "caption": ["rose", "a fern", "nothing", "a rose"],
+        "jpg": [picture(n) for n in range(4)],
+    }
+    (tmp_path / "pool").mkdir()
+    pl.DataFrame(rows).write_parquet(tmp_path / "pool" / "a.parquet")
+    out = tmp_path / "set"
+    retrieve(tmp_path / "pool", task, out, how=Retrieval(by="captions"), workers=1)
+    pairs = read_pairs(out).select("id", "label", pl.col("image").struct.field("bytes"))
+    assert pairs.rows() == [("pool:web:7", "rose", picture(0))]
+    twins = read_decisions(out).filter(pl.col("step") == "unique").select("id", "label").rows()
+    assert twins == [("pool:a:b:c#3", "rose"), ("pool:web:7#1", "fern")]
+
+
 def test_classes_with_nothing_or_little_are_named(
     tmp_path: Path, task: Task, capsys: pytest.CaptureFixture[str]
 ) -> None:

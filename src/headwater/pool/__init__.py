@@ -9,7 +9,7 @@ Nothing is converted and nothing is ever written into a pool. docs/formats.md te
 
 from headwater.pool.arrays import FileArray
 from headwater.pool.describe import describe
-from headwater.pool.images import has_images, read_images
+from headwater.pool.images import come_first, has_images, read_images
 from headwater.pool.layouts import LAYOUTS, Pool, PoolShard, open_pool
 from headwater.pool.tables import ALIASES, count_rows, find_rows, iter_captions, read_table
 from headwater.pool.vectors import metadata_path, read_vectors, vector_models
@@ -20,6 +20,7 @@ __all__ = [
     "FileArray",
     "Pool",
     "PoolShard",
+    "come_first",
     "count_rows",
     "describe",
     "find_rows",

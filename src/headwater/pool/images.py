@@ -52,6 +52,17 @@ def has_images(shard: PoolShard) -> bool:
     return beside or "image" in find_columns(open_source(shard))
 
 
+def come_first(shard: PoolShard, table: pl.DataFrame) -> pl.Series:
+    """Whether each row of a table (`row`, `key`) is the first with its key.
+
+    Images are found by key, so where there are any, all rows of the shard are looked at: a later
+    row would be given the image of an earlier one. Else only the table's own.
+    """
+    if shard.images is not None or not has_images(shard):
+        return table.select(pl.col("row") == pl.col("row").min().over("key")).to_series()
+    return table["row"].is_in(find_rows(shard, table["key"].unique())["row"].implode())
+
+
 def _in_tar(path: str, wanted: set[str]) -> Found:
     left = set(wanted)
     try:

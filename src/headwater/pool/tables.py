@@ -77,35 +77,31 @@ def read_table(
     Returns:
         Columns key (str), caption (str or null), url, nsfw and punsafe (as the pool has them),
         sha256, and `image` (bytes) if asked for and there; a column the pool lacks is null. With
-        `rows`, each wanted row once, by rising number, in a further column `row` (int64); then a
-        key may stand there twice.
+        `rows`, each wanted row once, by rising number, in a further column `row` (int64). A key
+        may stand there twice.
 
     Raises:
-        PoolError: unreadable, without captions, with captions that are not text, a key twice in
-            the whole table, or a row that is not there.
+        PoolError: unreadable, without captions, with captions that are not text, or a row that is
+            not there.
     """
     source = open_source(shard)
     caption_column(shard, source)
     names = [name for name in ALIASES if images or name != "image"]
     wanted = None if rows is None else _checked(rows, source)
     table = pl.concat(named_blocks(shard, names, rows=wanted), how="vertical_relaxed")
-    if rows is not None:
-        return table
-    _refuse_twins(table, shard)
-    return table.drop("row")
+    return table.drop("row") if rows is None else table
 
 
 def find_rows(shard: PoolShard, keys: Collection[str]) -> pl.DataFrame:
-    """Where keys stand in a shard: columns row (int64) and key, by row; others are not there.
+    """Where keys stand first in a shard: columns row (int64) and key, by row.
 
     Raises:
-        PoolError: unreadable, or one of the keys stands there twice.
+        PoolError: unreadable.
     """
     wanted = pl.DataFrame({"key": sorted(set(keys))}, schema={"key": pl.String})
     blocks = named_blocks(shard, ["key"])
     found = pl.concat([block.join(wanted, on="key", how="semi").sort("row") for block in blocks])
-    _refuse_twins(found, shard)
-    return found
+    return found.unique("key", keep="first", maintain_order=True)
 
 
 def named_blocks(
@@ -280,12 +276,3 @@ def _made_keys(table: pl.DataFrame, shard: PoolShard) -> pl.Series:
 
 def _digest(url: str, caption: str | None) -> str:
     return sha256(f"{url}\x1f{caption or ''}".encode()).hexdigest()
-
-
-def _refuse_twins(table: pl.DataFrame, shard: PoolShard) -> None:
-    twins = table.filter(pl.col("key").is_duplicated())
-    if len(twins):
-        raise PoolError(
-            f"{shard.name} has a key twice", expected="one row a key", seen=str(twins["key"][0]),
-            do="Drop one of the rows; without a key, URL and caption together must differ.",
-        )  # fmt: skip

@@ -24,6 +24,7 @@ from headwater.errors import InputError, PoolError
 from headwater.pool import (
     Pool,
     PoolShard,
+    come_first,
     count_rows,
     has_images,
     metadata_path,
@@ -131,7 +132,7 @@ def embed_shard(
     """Embed one shard, yielding how far it has come; its metadata is written last."""
     kept, sampled = (selection or Selection()).rows(shard)
     table = read_table(shard, rows=np.union1d(kept, sampled))
-    table = table.filter(pl.col("key").is_first_distinct())  # a key tells one image
+    table = table.filter(come_first(shard, table))  # a key tells one image
     kept, sampled = (np.intersect1d(rows, table["row"].to_numpy()) for rows in (kept, sampled))
     places = [_places(table["row"].to_numpy(), rows) for rows in (kept, sampled)]
     measured: dict[str, Vectors] = {}

@@ -17,7 +17,15 @@ import polars as pl
 from headwater.curate.safety import unsafe_rows
 from headwater.errors import InputError, plain
 from headwater.pairs import WAITING, decide, image_column, sha256_of
-from headwater.pool import Pool, PoolShard, has_images, open_pool, read_images, read_table
+from headwater.pool import (
+    Pool,
+    PoolShard,
+    come_first,
+    has_images,
+    open_pool,
+    read_images,
+    read_table,
+)
 from headwater.progress import say
 from headwater.retrieve.doctor.diagnosis import FEW
 from headwater.retrieve.words import CaptionMatcher
@@ -121,7 +129,7 @@ def _part(
     hits = pl.read_parquet(path) if path.exists() else NONE
     if matcher is not None:
         hits = merge_hits(caption_hits(shard, matcher), hits, labels)
-    found, twins = _apart(_with_columns(hits, shard, pool))
+    found, twins = _apart(_with_columns(hits, shard, pool), shard)
     unsafe = unsafe_rows(found["nsfw"], above=unsafe_above)
     unsafe |= unsafe_rows(found["punsafe"], above=unsafe_above)
     safe = found.filter(~unsafe).drop("key", "nsfw", "punsafe")
@@ -130,12 +138,12 @@ def _part(
     return Part(part.pairs, pl.concat([twins, tagged, part.decisions]))
 
 
-def _apart(found: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _apart(found: pl.DataFrame, shard: PoolShard) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Hits that stand for themselves, and decisions on those that another one stands for.
 
     Some pools number their pairs carelessly; of a key only the first pair can be told again.
     """
-    first = pl.col("row") == pl.col("row").min().over("id")
+    first = come_first(shard, found)
     twins = found.filter(~first).with_columns(pl.format("{}#{}", "id", "row").alias("id"))
     alike = pl.col("lookalike").fill_null(False)
     told = [
@@ -158,7 +166,7 @@ def _with_columns(hits: pl.DataFrame, shard: PoolShard, pool: Pool) -> pl.DataFr
 
 def _fetched(pairs: pl.DataFrame, shard: PoolShard) -> Part:
     """The pairs whose image is in the shard and can be decoded."""
-    keys = pairs["id"].str.split_exact(":", 1).struct.field("field_1")
+    keys = pairs["id"].str.splitn(":", 2).struct.field("field_1")
     found = {key: (data, name) for key, name, data in read_images(shard, keys.unique().to_list())}
     got = [found.get(key, (None, None)) for key in keys]
     images = image_column([data for data, _ in got], [name for _, name in got])
