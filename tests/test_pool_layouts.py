@@ -265,6 +265,19 @@ def test_no_image_is_read_from_outside_of_the_folder(layout: str, tmp_path: Path
     assert [key.split("/")[-1].removesuffix(".jpg") for key in found] == ["000", "002", "003"]
 
 
+def test_no_caption_is_read_from_outside_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("a secret")
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for name in ("1", "2", "3"):
+        (pool / f"{name}.png").write_bytes(IMAGES[0])
+    (pool / "1.txt").write_text("a rose")
+    (pool / "2.txt").symlink_to(tmp_path / "secret.txt")
+    (pool / "3.txt").symlink_to(pool / "1.txt")
+    captions = read_table(open_pool(pool).shards[0])["caption"].to_list()
+    assert captions == ["a rose", None, "a rose"]
+
+
 @pytest.mark.parametrize("layout", MAKERS)
 def test_a_pool_may_lie_in_any_file_system(layout: str, tmp_path: Path) -> None:
     MAKERS[layout](tmp_path)

@@ -140,7 +140,7 @@ def list_files(path: str, *, depth: int | None = None) -> Listing:
     return Listing(
         root if local else system.unstrip_protocol(root),
         {file: info["size"] or 0 for file, info in inside.items() if not _is_hidden(file)},
-        frozenset(f for f, info in inside.items() if info.get("islink") and _leaves(root, f)),
+        frozenset(f for f, info in inside.items() if info.get("islink") and leads_out(root, f)),
     )
 
 
@@ -148,7 +148,8 @@ def _is_hidden(file: str) -> bool:
     return any(part.startswith(".") or part in HIDDEN for part in PurePosixPath(file).parts)
 
 
-def _leaves(root: str, file: str) -> bool:
+def leads_out(root: str, file: str) -> bool:
+    """Whether a file of a folder on this disk is a link to somewhere outside of it."""
     return not (Path(root) / file).resolve().is_relative_to(Path(root).resolve())
 
 

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.errors import PoolError
-from headwater.pool.layouts import PoolShard
+from headwater.pool.layouts import PoolShard, leads_out
 
 NATIVE = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl", "http", "https", "hf")
 """File systems polars reads by itself, a part of a file at a time."""
@@ -165,12 +165,15 @@ class FolderSource:
         return pl.DataFrame({"key": keys, "caption": texts}, schema=self.columns).select(columns)
 
     def _beside(self, key: str) -> str | None:
-        path = f"{self._folder}/{PurePosixPath(key).with_suffix('.txt')}"
-        try:
-            with fsspec.open(path, "rb") as file:
-                return str(file.read(MAX_TEXT).decode().strip())
-        except (FileNotFoundError, UnicodeDecodeError):
+        name = str(PurePosixPath(key).with_suffix(".txt"))
+        if leads_out(self._folder, name):
             return None
+        with _reading(name, "a caption in UTF-8"):
+            try:
+                with fsspec.open(f"{self._folder}/{name}", "rb") as file:
+                    return str(file.read(MAX_TEXT).decode().strip())
+            except (FileNotFoundError, UnicodeDecodeError):
+                return None
 
 
 @lru_cache(maxsize=1)
