@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import unicodedata
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -146,10 +148,35 @@ def test_offsets_point_at_the_query(case):
 @given(case=captions_and_queries(any_text))
 def test_blocks_do_not_matter(mode, case):
     captions, queries = case
-    whole = CaptionMatcher(queries, mode=mode)
+    whole = CaptionMatcher(queries, mode=mode).match(captions)
     pieces = CaptionMatcher(queries, mode=mode)
     pieces._block_bytes = 7
-    assert pieces.match(captions).equals(whole.match(captions))
+    with small_bites():
+        assert pieces.match(captions).equals(whole)
+
+
+@pytest.mark.parametrize("mode", ["phrase", "substring"])
+@quickly
+@given(case=captions_and_queries(any_text))
+def test_a_long_caption_taken_in_bites_equals_the_plain_version(mode, case):
+    captions, queries = case
+    captions = ["\n".join(filter(None, captions)), *captions]
+    find = {"phrase": plain_phrase, "substring": plain_substring}[mode]
+    with small_bites():
+        found = match_captions(captions, queries, mode=mode)
+    assert found.rows() == plain_match(captions, queries, find)
+
+
+@contextmanager
+def small_bites():
+    """What is done to captions of megabytes, done to toys."""
+    with (
+        patch("headwater.retrieve.scan.substrings.WINDOW", 3),
+        patch("headwater.retrieve.scan.phrases.AT_ONCE", 1),
+        patch("headwater.retrieve.scan.phrases.PhraseFinder.tokens_bytes", 5),
+        patch("headwater.retrieve.scan.hits.MANY", 1),
+    ):
+        yield
 
 
 def labels(caption, *names, mode="phrase"):
@@ -219,6 +246,17 @@ def test_a_huge_caption_and_a_huge_query():
         (0, "x", "rose thorn", 5 * 299_999, len(caption))
     ]
     assert labels("a" * 100_000, "a" * 100_000, "a" * 99_999) == ["a" * 100_000]
+
+
+@pytest.mark.parametrize("mode", ["phrase", "substring"])
+@pytest.mark.parametrize("letter", ["a", "\u00e9"])
+def test_a_caption_with_a_million_hits(letter, mode):
+    size = len(letter.encode()) + 1
+    caption = f"{letter} " * 1_200_000 + "f\u00e9e"
+    queries = {"one": letter, "two": f"{letter} {letter}", "last": f"{letter} f\u00e9e"}
+    found = match_captions([caption], queries, mode=mode)["start", "end"].rows()
+    last = size * 1_199_999
+    assert found == [(0, size - 1), (0, 2 * size - 1), (last, last + size + 4)]
 
 
 @pytest.mark.parametrize("mode", ["phrase", "substring"])

@@ -7,6 +7,7 @@ at the whole pool at once. `retrieve.py` makes a set of hits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,11 @@ UNTARGETED = ""  # the label of a pair that was drawn, not searched for
 
 def caption_hits(shard: PoolShard, matcher: CaptionMatcher) -> pl.DataFrame:
     """The rows of one shard whose caption names a class."""
+    batches, numbers = tee(iter_captions(shard))
+    tables = matcher.match_many(captions for _, captions in batches)
     found = [
-        matcher.match(captions).with_columns(pl.col("row") + first)
-        for first, captions in iter_captions(shard)
+        table.with_columns(pl.col("row") + first)
+        for table, (first, _) in zip(tables, numbers, strict=True)
     ]
     return _as_hits(pl.concat(found)).with_columns(found_by=pl.lit("captions")) if found else NONE
 

@@ -9,14 +9,15 @@ is exact: tokens are compared by their bytes, never by a hash alone. `tokens.py`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headwater.retrieve.scan.hits import Hits, join_hits
+from headwater.retrieve.scan.hits import Hits, first_hits_of
 from headwater.retrieve.scan.sieve import CaptionSieve
 from headwater.retrieve.scan.tokens import CHUNK, Ints, Tokens, cut, tokenize
 
@@ -24,11 +25,12 @@ Phrase = tuple[bytes, ...]
 Chunks = NDArray[np.uint64]
 
 NOWHERE = -1
+AT_ONCE = 1 << 16  # tokens looked at, so that a caption full of names does not fill the memory
 _SPREAD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: Fibonacci hashing
 
 
 class PhraseFinder:
-    """Finds every place where one of the phrases stands, its tokens consecutive.
+    """Finds where each of some phrases stands first, its tokens consecutive.
 
     Args:
         phrases: distinct, each a tuple of at least one folded token in UTF-8.
@@ -62,29 +64,35 @@ class PhraseFinder:
         self._begin = np.cumsum(self._count) - self._count
 
     def hits(self, captions: pl.Series) -> Hits:
-        """Hits in a block of captions without nulls."""
+        """The first hit of each phrase in each caption of a block without nulls."""
         block = pl.DataFrame({"row": np.arange(len(captions)), "caption": captions})
         if self._passes.useful:
             block = block.filter(self._passes.passing(captions))
         ascii_only = block["caption"].str.len_bytes() == block["caption"].str.len_chars()
         parts = [block.filter(each) for each in (ascii_only, ~ascii_only)]  # ASCII is faster apart
-        found = [Hits(*np.zeros((4, 0), dtype=np.int64))]
-        for part in parts:
-            for piece in cut(part["caption"], self.tokens_bytes):
-                hits = self._in_tokens(part["caption"][piece])
-                found.append(hits._replace(row=part["row"].to_numpy()[piece][hits.row]))
-        return join_hits(found)
+        return first_hits_of(chain.from_iterable(map(self._in_part, parts)), len(self._size))
 
-    def _in_tokens(self, captions: pl.Series) -> Hits:
-        tokens = tokenize(captions)
-        phrase, first, last = self.find(tokens)
-        row = tokens.rows(first)
-        begins = tokens.first[row]
-        return Hits(row, phrase, tokens.start[first] - begins, tokens.end[last] - begins)
+    def _in_part(self, part: pl.DataFrame) -> Iterator[Hits]:
+        """Every hit in the captions of a table, some of them at a time."""
+        for piece in cut(part["caption"], self.tokens_bytes):
+            rows = part["row"].to_numpy()[piece]
+            tokens = tokenize(part["caption"][piece])
+            which, beginnings = self._sieve.passing(tokens)
+            for at in range(0, len(which), AT_ONCE):
+                some = slice(at, at + AT_ONCE)
+                phrase, first, last = self._matches(tokens, which[some], beginnings[some])
+                row = tokens.rows(first)
+                begins = tokens.first[row]
+                start, end = tokens.start[first] - begins, tokens.end[last] - begins
+                yield Hits(rows[row], phrase, start, end)
 
     def find(self, tokens: Tokens) -> tuple[Ints, Ints, Ints]:
         """Every match, as three (matches,) arrays: phrase, its first token, its last token."""
-        phrase, first = self._candidates(tokens)
+        return self._matches(tokens, *self._sieve.passing(tokens))
+
+    def _matches(self, tokens: Tokens, which: Ints, beginnings: Chunks) -> tuple[Ints, Ints, Ints]:
+        """Those matches whose anchor is one of the tokens `which`."""
+        phrase, first = self._candidates(tokens, which, beginnings)
         for j in range(self._size[phrase].max(initial=0)):
             todo = np.flatnonzero((self._size[phrase] > j) & (self._anchor[phrase] != j))
             seen = self._vocabulary.find(tokens, first[todo] + j)
@@ -94,9 +102,8 @@ class PhraseFinder:
         whole = tokens.rows(first) == tokens.rows(last)
         return phrase[whole], first[whole], last[whole]
 
-    def _candidates(self, tokens: Tokens) -> tuple[Ints, Ints]:
+    def _candidates(self, tokens: Tokens, which: Ints, beginnings: Chunks) -> tuple[Ints, Ints]:
         """Phrases whose anchor is there, each with the token at which it would begin."""
-        which, beginnings = self._sieve.passing(tokens)
         word = self._vocabulary.find(tokens, which, beginnings)
         which, word = which[word != NOWHERE], word[word != NOWHERE]
         count = self._count[word]

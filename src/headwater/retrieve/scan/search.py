@@ -19,7 +19,7 @@ NO_TREE = -1
 
 
 class Finder(Protocol):
-    """Finds every place where one of some leaves stands.
+    """Finds where each of some leaves stands first.
 
     Attributes:
         block_bytes: how much text it takes best at once.
@@ -28,7 +28,7 @@ class Finder(Protocol):
     block_bytes: int
 
     def hits(self, captions: pl.Series) -> Hits:
-        """Hits in a block, a leaf by its place; those of one leaf in one row in reading order."""
+        """The first hit of each leaf, told by its place, in each row; sorted by both."""
 
 
 class Search:
@@ -70,7 +70,7 @@ class Search:
 
     def hits(self, captions: pl.Series) -> Hits:
         """The first hit of each tree in each caption of a block."""
-        hits = first_hits(self._first.hits(captions), len(self._plain))
+        hits = self._first.hits(captions)
         key = self._plain[hits.key]
         plain = Hits(hits.row, key, hits.start, hits.end).where(np.flatnonzero(key != NO_TREE))
         if self._booleans is None:

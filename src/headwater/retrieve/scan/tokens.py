@@ -139,12 +139,12 @@ def _tokenize_unicode(joined: Codes, first: Ints) -> Tokens:
     folded = _fold(codes)
     mark = folded == MARK
     begins, ends = _runs(_inside(folded, mark))
-    kept = np.where(mark, 0, _utf8_bytes(folded))
+    kept = np.where(mark, 0, utf8_bytes(folded))
     text = folded[~mark].tobytes().decode("utf-32-le").encode() + b" " * CHUNK
     return Tokens(
         text,
         *_positions(kept, begins, ends),
-        *_positions(_utf8_bytes(codes), begins, ends),
+        *_positions(utf8_bytes(codes), begins, ends),
         first,
     )
 
@@ -167,13 +167,14 @@ def _runs(inside: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     return begins, ends
 
 
-def _positions(sizes: Ints, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    after = np.cumsum(sizes)
+def _positions(sizes: NDArray[np.uint8], begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    after = np.cumsum(sizes, dtype=np.int64)
     return after[begins - 1], after[ends - 1]
 
 
-def _utf8_bytes(codes: Codes) -> Ints:
-    sizes = 1 + (codes >= 0x80).astype(np.int64)
+def utf8_bytes(codes: Codes) -> NDArray[np.uint8]:
+    """How many bytes each character takes in UTF-8."""
+    sizes = 1 + (codes >= 0x80).astype(np.uint8)
     sizes += codes >= 0x800
     sizes += codes >= 0x10000
     return sizes
