@@ -7,7 +7,6 @@ their parent ends. The parent reads the pool, once and from front to back, and h
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from headwater.clip.pixels import Geometry, Pixels, resize_images
 from headwater.clip.texts import tokenize
 from headwater.decode import open_rgb
 from headwater.engine import worker_count
-from headwater.engine.local import end_with_parent
+from headwater.engine.local import end_with_parent, process_context
 from headwater.errors import DecodeError, RunError, first_line
 
 CHUNK = 32
@@ -65,8 +64,9 @@ class Feed:
         count = worker_count(workers) if workers is None else workers
         own: dict[str, Any] = {}
         if count:
-            own = {"multiprocessing_context": _processes(), "persistent_workers": True}
-            own |= {"num_workers": count, "prefetch_factor": AHEAD, "worker_init_fn": _begin_worker}
+            own = {"num_workers": count, "prefetch_factor": AHEAD, "persistent_workers": True}
+            own |= {"multiprocessing_context": process_context([__name__])}
+            own |= {"worker_init_fn": _begin_worker}
         self._chunks = _Chunks()
         self._loader: DataLoader[Any] = DataLoader(
             _Preparation(clip.geometry, clip.tokenizer),
@@ -163,12 +163,3 @@ def _join(parts: Sequence[Ready]) -> Ready:
 
 def _begin_worker(_: int) -> None:
     end_with_parent()  # torch watches the fork server, which does not end
-
-
-def _processes() -> Any:
-    # As in the engine: every worker is a fork of a process that holds the libraries and no thread.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if hasattr(context, "set_forkserver_preload"):
-        context.set_forkserver_preload(["headwater.clip.feed"])
-    return context

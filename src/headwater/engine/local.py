@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -39,7 +39,8 @@ class Processes:
     def __init__(self, work: Callable[[Any], Any], size: int) -> None:
         self.size = size
         self._work = pickle.dumps(work)
-        self._context = _context()
+        # What this process did without, its workers will hardly need: captions match without.
+        self._context = process_context([name for name in PRELOAD if name in sys.modules])
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
 
@@ -127,14 +128,16 @@ def _how(code: int) -> str:
     return f"{name}, most often too little memory" if name == "SIGKILL" else name
 
 
-def _context() -> Any:
-    # A fork server imports the heavy libraries once, before any thread exists, and every
-    # worker is a fork of it: cheaper than spawning, safer than forking a process with threads.
-    # What this process did without, its workers will hardly need: captions are matched without.
+def process_context(preload: Sequence[str]) -> Any:
+    """What starts worker processes: a fork server that holds some modules, where there is one.
+
+    It imports them once, before any thread exists, and every worker is a fork of it: cheaper than
+    spawning, safer than forking a process with threads.
+    """
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if hasattr(context, "set_forkserver_preload"):
-        context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
+        context.set_forkserver_preload(list(preload))
     return context
 
 
