@@ -64,7 +64,8 @@ class FileArray:
         self._name = PurePosixPath(path).name + (f"[{member}]" if member else "")
         with _reading(self._name):
             start, size = _place(path, member)
-            head = _header(_open(path, member))
+            with _open(path, member) as stream:
+                head = _header(stream)
         self.shape, self.dtype = head.shape, head.dtype
         self._check(head, size)
         self._offset = None if start is None else start + head.size

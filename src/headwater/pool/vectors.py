@@ -32,7 +32,7 @@ def read_vectors(shard: PoolShard, kind: str, *, model: str | None = None) -> Fi
     """
     if kind not in MEMBERS:
         raise InputError("unknown kind of embedding", expected=" or ".join(MEMBERS), seen=kind)
-    path = shard.image_vectors if kind == "image" else shard.text_vectors
+    path = _path(shard, kind)
     if path is None:
         raise PoolError(
             f"{shard.name} has no {kind} embeddings", expected="a pool that was embedded",
@@ -52,10 +52,14 @@ def read_vectors(shard: PoolShard, kind: str, *, model: str | None = None) -> Fi
 
 def vector_models(shard: PoolShard, kind: str = "image") -> list[str | None]:
     """Whose embeddings a shard has, as `read_vectors` calls them; [None] if nobody says whose."""
-    path = shard.image_vectors if kind == "image" else shard.text_vectors
+    path = _path(shard, kind)
     if path is None:
         return []
     return [*_models(path, kind)] if path.endswith(".npz") else [None]
+
+
+def _path(shard: PoolShard, kind: str) -> str | None:
+    return shard.image_vectors if kind == "image" else shard.text_vectors
 
 
 def _models(path: str, kind: str) -> list[str]:
