@@ -137,8 +137,9 @@ def test_a_pool_of_captions_and_urls_has_no_images_to_embed(tmp_path):
     table.write_parquet(tmp_path / "pool" / "part.parquet")
     with pytest.raises(PoolError, match="--only captions"):
         embed(tmp_path / "pool", tmp_path / "v", clip=tiny_clip(), workers=0)
-    embed(tmp_path / "pool", tmp_path / "w", clip=tiny_clip(), only="captions", workers=0)
-    assert vectors(tmp_path / "w", "text").shape == (1, 16)
+    assert not (tmp_path / "v").exists()
+    embed(tmp_path / "pool", tmp_path / "v", clip=tiny_clip(), only="captions", workers=0)
+    assert vectors(tmp_path / "v", "text").shape == (1, 16)
 
 
 def test_bf16_is_within_a_hundredth_of_float32_and_on_record(pool, tmp_path):

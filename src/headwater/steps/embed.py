@@ -89,12 +89,10 @@ def embed(
         PoolError: no images here, or a pool that cannot be read.
     """
     kinds = _kinds(only)
-    if batch_size < 1 or (workers or 0) < 0:
-        raise InputError(
-            "nothing to embed with", expected="batches of 1 or more, 0 workers or more",
-            seen=f"batches of {batch_size}, {workers} workers",
-        )  # fmt: skip
+    _check_counts(batch_size, workers)
     pool = open_pool(pool_path)
+    if "images" in kinds:
+        _check_images(pool)
     arguments: Json = {"only": only, "batch_size": batch_size}
     arguments["precision"] = choose_precision(precision, clip.device)
     inputs = {"pool": pool.digest, "model": clip.digest}
@@ -180,11 +178,6 @@ def _features(
     if kind == "captions":
         yield from encoder.captions(enumerate(table["caption"].fill_null("").to_list()))
         return
-    if not has_images(shard):
-        raise PoolError(
-            f"{shard.name} has no images", expected="images beside captions",
-            seen="captions and URLs only", do="Download it first, or embed --only captions.",
-        )  # fmt: skip
     row = {key: number for number, key in enumerate(table["key"])}
     yield from encoder.images((row[key], data) for key, _, data in read_images(shard, list(row)))
 
@@ -205,12 +198,7 @@ def _vectors(out: Path, kind: str, number: int, shape: tuple[int, int]) -> Itera
     """A float16 array on disk to be filled, NaN where it is not; whole or not there at all."""
     name = FOLDERS[kind]
     with replacing(out / name / f"{name}_{number:04d}.npy") as beside:
-        if not shape[0]:  # nothing can be mapped
-            with beside.open("wb") as file:
-                np.save(file, np.empty(shape, np.float16))
-        array: Any = np.lib.format.open_memmap(
-            beside, "r+" if not shape[0] else "w+", np.float16, shape
-        )
+        array: Any = np.lib.format.open_memmap(beside, "w+", np.float16, shape)
         array[:] = np.nan
         yield array
         array.flush()
@@ -241,3 +229,21 @@ def _kinds(only: str | None) -> tuple[str, ...]:
     if only not in KINDS:
         raise InputError("unknown kind of embedding", expected=" or ".join(KINDS), seen=only)
     return (only,)
+
+
+def _check_counts(batch_size: int, workers: int | None) -> None:
+    if batch_size < 1 or (workers or 0) < 0:
+        raise InputError(
+            "nothing to embed with", expected="batches of 1 or more, 0 workers or more",
+            seen=f"batches of {batch_size}, {workers} workers",
+        )  # fmt: skip
+
+
+def _check_images(pool: Pool) -> None:
+    # Before anything is embedded: captions come first, and may take hours.
+    for shard in pool.shards:
+        if not has_images(shard):
+            raise PoolError(
+                f"{shard.name} has no images", expected="images beside captions",
+                seen="captions and URLs only", do="Download it first, or embed --only captions.",
+            )  # fmt: skip
