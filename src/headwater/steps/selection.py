@@ -72,7 +72,7 @@ def save_sample(
 def measure(task: Task, out: Path, shards: int, *, clip: Clip, kinds: tuple[str, ...]) -> Json:
     """What the prefilter would have lost: its recall on the sample, by each kind of embedding."""
     paths = [_sample_path(out, number) for number in range(shards)]
-    parts = [dict(np.load(path)) for path in paths if path.exists()]
+    parts = [_read_sample(path) for path in paths if path.exists()]
     if not parts:
         return {"sample": 0, "sample_passing": 0}
     passes = np.concatenate([part["passes"] for part in parts])
@@ -98,6 +98,11 @@ def tell_prefilter(counts: Json) -> str:
     nearest = f"of the nearest {100 * NEAREST:.0f} % of a sample of {counts['sample']:,}"
     whole = counts["sample_passing"] / max(counts["sample"], 1)
     return f"{kept}; {nearest} it keeps {', '.join(shares)} (of all of it {100 * whole:.1f} %)"
+
+
+def _read_sample(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def _sample_path(out: Path, number: int) -> Path:

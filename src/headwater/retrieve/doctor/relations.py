@@ -64,7 +64,9 @@ def relate(phrases: Sequence[tuple[int, str]]) -> pl.DataFrame:
         if a != b and (part != own or a < b)
     ]
     found = pl.DataFrame(rows, schema=RELATIONS, orient="row")
-    return found.unique(["a", "b", "kind"], keep="first", maintain_order=True).sort("a", "b")
+    return found.unique(["a", "b", "kind"], keep="first", maintain_order=True).sort(
+        "a", "b", "kind"
+    )
 
 
 def _parts(words: Words) -> Iterator[Words]:
