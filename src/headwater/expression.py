@@ -100,7 +100,7 @@ def parse_query(text: str) -> Expression:
     """
     if not isinstance(text, str):
         raise QueryError("a query is not text", expected="text", seen=type(text).__name__)
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not is_unicode(text):
         raise QueryError("a query is not valid Unicode", seen=repr(text))
     return Expression(text, _Parser(text).whole())
 
@@ -124,6 +124,16 @@ def is_searchable(text: str) -> bool:
     """
     kinds = {unicodedata.category(character) for character in text}
     return any(kind[0] in "LNS" or kind == "Co" for kind in kinds)
+
+
+def is_unicode(text: str) -> bool:
+    r"""Whether a text can be written as UTF-8: half of a surrogate pair, as JSON may hold, cannot.
+
+    Example:
+        >>> is_unicode("rosé"), is_unicode("ros\ud83d")
+        (True, False)
+    """
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.rows import Rows
-
-Ints = NDArray[np.int64]
+from headwater.rows import Ints, Rows
 
 THRESHOLD = 0.94  # clip-retrieval, clip_back.py, get_non_uniques
 GATHER_BYTES = 512 * 2**20  # vectors at hand; queries with more results take another sweep

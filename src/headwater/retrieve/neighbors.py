@@ -31,7 +31,6 @@ NEIGHBORS = pl.Schema(
     }
 )
 
-
 LOOKALIKES = pl.Schema({"row": pl.Int64, "label": pl.String, "copy_of": pl.Int64})
 
 
@@ -99,9 +98,7 @@ def search_neighbors(
     rows = Rows(image_shards or text_shards)
     image = _search(queries.features, image_shards, k, rows, duplicates)
     text = _search(queries.features, text_shards, k, rows, duplicates)
-    own: dict[str, list[int]] = {}
-    for number, label in enumerate(queries.labels):
-        own.setdefault(label, []).append(number)
+    own = queries.by_label()
     hits, lookalikes = [], []
     for numbers in own.values():
         table = _of_class(_best(image, numbers, "image"), _best(text, numbers, "text"), queries)

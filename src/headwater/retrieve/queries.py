@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from headwater.errors import QueryError
-from headwater.expression import And, Expression, Node, Phrase, is_searchable
+from headwater.expression import And, Expression, Node, Phrase, is_searchable, is_unicode
 from headwater.retrieve.scan.tokens import tokenize
 
 Query = str | Expression
@@ -45,14 +45,35 @@ def query_table(queries: Queries) -> pl.DataFrame:
     rows = [
         {"class": number, "label": label, "rank": rank, "query": str(query)}
         for number, (label, given) in enumerate(queries.items())
-        for rank, query in enumerate(_of_class(label, given))
+        for rank, query in enumerate(queries_of(label, given))
     ]
     return pl.DataFrame(rows)
 
 
 def each_query(queries: Queries) -> list[Query]:
     """The queries themselves, in the order of `query_table`."""
-    return [query for label, given in queries.items() for query in _of_class(label, given)]
+    return [query for label, given in queries.items() for query in queries_of(label, given)]
+
+
+def queries_of(label: str, given: Query | Sequence[Query]) -> list[Query]:
+    """The queries of one class, however they were given.
+
+    Raises:
+        QueryError: none at all, or one that is no text or expression.
+    """
+    queries = [given] if isinstance(given, str | Expression) else list(given)
+    if not queries:
+        raise QueryError(f"the class {label!r} has no query", do="Give it at least one phrase.")
+    for query in queries:
+        if not isinstance(query, str | Expression):
+            kind = type(query).__name__
+            raise QueryError(
+                f"a query of {label!r} is not text", expected="a phrase or parse_query(...)",
+                seen=kind,
+            )  # fmt: skip
+        if not is_unicode(str(query)):
+            raise QueryError(f"a query of {label!r} is not valid Unicode", seen=repr(query))
+    return queries
 
 
 def meaning(query: Query, *, mode: str) -> Node:
@@ -93,27 +114,11 @@ def _words_anywhere(query: str) -> Node:
     return words[0] if len(words) == 1 else And(tuple(words)) if words else Phrase(query)
 
 
-def _of_class(label: str, given: Query | Sequence[Query]) -> list[Query]:
-    queries = [given] if isinstance(given, str | Expression) else list(given)
-    if not queries:
-        raise QueryError(f"the class {label!r} has no query", do="Give it at least one phrase.")
-    for query in queries:
-        if not isinstance(query, str | Expression):
-            kind = type(query).__name__
-            raise QueryError(
-                f"a query of {label!r} is not text", expected="a phrase or parse_query(...)",
-                seen=kind,
-            )  # fmt: skip
-        if not _is_unicode(str(query)):
-            raise QueryError(f"a query of {label!r} is not valid Unicode", seen=repr(query))
-    return queries
-
-
 def _check_labels(labels: list[str]) -> None:
     seen: dict[str, str] = {}
     for label in labels:
         looks = unicodedata.normalize("NFC", " ".join(label.split()))
-        if not looks or not _is_unicode(label):
+        if not looks or not is_unicode(label):
             raise QueryError("a label that cannot be shown", expected="text", seen=repr(label))
         if looks in seen:
             raise QueryError(
@@ -121,7 +126,3 @@ def _check_labels(labels: list[str]) -> None:
                 seen=f"{seen[looks]!r} and {label!r}", do="Rename one, for example with a number.",
             )  # fmt: skip
         seen[looks] = label
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -27,6 +27,13 @@ class Queries(NamedTuple):
     names: Sequence[str]
     labels: Sequence[str]
 
+    def by_label(self) -> dict[str, list[int]]:
+        """The places of each class's queries, classes in the order in which they first appear."""
+        places: dict[str, list[int]] = {}
+        for place, label in enumerate(self.labels):
+            places.setdefault(label, []).append(place)
+        return places
+
 
 def average_queries(queries: Queries) -> Queries:
     """One query a class: the normalized mean of its normalized features.
@@ -48,9 +55,7 @@ def average_queries(queries: Queries) -> Queries:
         ([[0.707, 0.707]], ['mean of 2: a rose, ...'], ['rose'])
     """
     unit = _unit(queries.features, queries.names, queries.labels)
-    own: dict[str, list[int]] = {}
-    for number, label in enumerate(queries.labels):
-        own.setdefault(label, []).append(number)
+    own = queries.by_label()
     means = np.array([unit[numbers].mean(axis=0) for numbers in own.values()])
     names = [_mean_name([queries.names[number] for number in numbers]) for numbers in own.values()]
     return Queries(_normalize(means.reshape(len(own), unit.shape[1]), names), names, list(own))

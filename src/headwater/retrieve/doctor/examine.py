@@ -30,7 +30,7 @@ from headwater.retrieve.doctor.chart import (
 )
 from headwater.retrieve.doctor.relations import NestedNames, relate
 from headwater.retrieve.doctor.samples import ROOM, cut_caption, scramble
-from headwater.retrieve.queries import Queries, Query, meaning, query_table
+from headwater.retrieve.queries import Queries, Query, meaning, queries_of, query_table
 from headwater.retrieve.words import CaptionMatcher
 from headwater.store import stable_seed
 
@@ -87,7 +87,7 @@ class Doctor:
         query_table(queries)  # for what it says no to
         self.labels = list(queries)
         self.mode, self.seed = mode, seed
-        self.queries = [_listed(given) for given in queries.values()]
+        self.queries = [queries_of(label, given) for label, given in queries.items()]
         self.synonyms = _new_names(self.labels, self.queries, synonyms or {})
         self.loosened = [_loosened(own) if mode == "phrase" else [] for own in self.queries]
         phrases = [(i, text) for i, own in enumerate(self.queries) for text in _phrases(own)]
@@ -195,10 +195,6 @@ def _batches(blocks: Iterable[Block]) -> Iterator[_Batch]:
             waiting, size = [], 0
     if waiting:
         yield _Batch(waiting)
-
-
-def _listed(given: Query | Sequence[Query]) -> list[Query]:
-    return [given] if isinstance(given, str | Expression) else list(given)
 
 
 def _new_names(
