@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
@@ -63,29 +64,36 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
+    """The command line; real captions if they are there, unless told otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--captions", type=Path, help="a folder of Parquet with a column caption")
-    parser.add_argument("--names", type=Path, help="JSON with a list `classes`")
+    parser.add_argument("--names", type=Path, help="JSON with a list `classes`; ImageNet's")
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--run", choices=["fts5", "headwater"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--doubled", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.rows < 1 or options.pairs < 1:
+        parser.error("--rows and --pairs must be at least 1")
+    if options.captions and not any(options.captions.glob("*.parquet")):
+        parser.error(f"no Parquet in {options.captions}")
+    if options.names and not options.names.is_file():
+        parser.error(f"no file {options.names}")
+    options.captions = options.captions or DATA / "captions"
+    options.names = options.names or DATA / "benchmarks" / "imagenet.json"
+    options.real = options.captions.is_dir() and options.names.is_file()
+    return options
 
 
 def write_inputs(folder: Path, options: argparse.Namespace) -> str:
     """Captions and names, written into `folder`; says which."""
-    captions, names = options.captions or DATA / "captions", options.names
-    names = names or DATA / "benchmarks" / "imagenet.json"
-    if captions.is_dir() and names.is_file():
-        facts = json.loads(names.read_text())
+    if options.real:
+        facts = json.loads(options.names.read_text())
         classes = list(dict.fromkeys(facts["classes"]))
         more = sorted({n for counts in facts.get("laion2b_captions", {}).values() for n in counts})
-        texts, source = (
-            pl.read_parquet(captions / "*.parquet")["caption"].drop_nulls(),
-            "real captions",
-        )
+        texts = pl.read_parquet(options.captions / "*.parquet")["caption"].drop_nulls()
+        source = "real captions"
     else:
         classes, more, texts = synthetic()
         source = "synthetic captions"
@@ -104,7 +112,7 @@ def synthetic() -> tuple[list[str], list[str], pl.Series]:
     draw = random.Random(0)
     sounds = [a + b for a in "bcdfghjklmnprstvw" for b in ("a", "e", "i", "o", "u", "an", "or")]
     words = sorted({"".join(draw.choices(sounds, k=draw.choice([1, 2, 3]))) for _ in range(20_000)})
-    weights = [1 / (rank + 10) for rank in range(len(words))]
+    weights = list(accumulate(1 / (rank + 10) for rank in range(len(words))))
     draw.shuffle(words)
     names = sorted(
         {" ".join(draw.choices(words[100:], k=draw.choice([1, 1, 2, 2, 3]))) for _ in range(2000)}
@@ -112,7 +120,7 @@ def synthetic() -> tuple[list[str], list[str], pl.Series]:
     draw.shuffle(names)
 
     def caption() -> str:
-        text = draw.choices(words, weights, k=draw.randint(4, 14))
+        text = draw.choices(words, cum_weights=weights, k=draw.randint(4, 14))
         if draw.random() < 0.2:
             text.insert(draw.randrange(len(text)), draw.choice(names))
         return " ".join(text).capitalize() + draw.choice([".", "", "!", " - photo"])
@@ -122,7 +130,7 @@ def synthetic() -> tuple[list[str], list[str], pl.Series]:
 
 def child(who: str, folder: Path, *, doubled: bool = False) -> dict[str, float]:
     command = [sys.executable, __file__, "--run", who, "--folder", str(folder)]
-    done = subprocess.run(command + ["--doubled"] * doubled, check=True, capture_output=True)
+    done = subprocess.run(command + ["--doubled"] * doubled, check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
 
 
@@ -162,4 +170,7 @@ def line(name: str, run: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
