@@ -1,29 +1,22 @@
-"""What a chart means: a row a class, pairs of classes that share captions, findings in sentences.
+"""What a chart means: findings in sentences, the most important first.
 
-`examine.py` makes the chart. All here are plain dicts, lists, texts and numbers, for JSON, terminal
-and page alike.
+`examine.py` makes the chart, `tables.py` lays it out. All here are plain dicts, lists, texts and
+numbers, for JSON, terminal and page alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import polars as pl
 
 from headwater.retrieve.doctor.chart import CROWD, Chart
 from headwater.retrieve.doctor.examine import Doctor
 from headwater.retrieve.doctor.relations import NESTED, SAME
-from headwater.retrieve.queries import Query
+from headwater.retrieve.doctor.tables import TOGETHER, WORDS_TOLD, Json, class_rows, pair_rows
 from headwater.retrieve.scan.tokens import fold_case
 
 FEW = 10  # curation keeps three in ten: of fewer captions hardly an image would stay
 TOLD = 10  # findings of a kind told one by one; the rest are in the tables
-WORDS_TOLD = 5
 SHARE_TOLD = 0.1  # of the smaller class; less than that is chance company
-TOGETHER = "together"
-
-Json = dict[str, Any]
 
 
 def diagnose(doctor: Doctor, chart: Chart, *, names: Mapping[str, str], has_vectors: bool) -> Json:
@@ -49,8 +42,8 @@ def diagnose(doctor: Doctor, chart: Chart, *, names: Mapping[str, str], has_vect
         >>> told["findings"][0]["text"]
         '1 of 1 classes has no caption: fig.'
     """
-    classes = _classes(doctor, chart, names)
-    shared = _shared(doctor, chart)
+    classes = class_rows(doctor, chart, names)
+    shared = pair_rows(doctor, chart)
     told = {
         "mode": doctor.mode,
         "seed": doctor.seed,
@@ -79,81 +72,6 @@ def _sentence(classes: list[Json]) -> str:
         return f"{empty or few:,} of {total} {_have(empty or few)} {what}."
     least = min(row["captions"] for row in classes)
     return f"Each of {total} has {least:,} captions or more."
-
-
-def _classes(doctor: Doctor, chart: Chart, names: Mapping[str, str]) -> list[Json]:
-    found, alone, rejected, synonymous, all_words = (
-        dict(table.iter_rows())
-        for table in (
-            chart.found, chart.alone, chart.rejected, chart.synonymous, chart.all_words,
-        )
-    )  # fmt: skip
-    by_query, by_synonym = _ranked(chart.queries), _ranked(chart.synonyms)
-    words, samples = _grouped(chart.inside), _grouped(chart.samples.drop("hash"))
-    return [
-        {
-            "label": label,
-            "name": names[label],
-            "captions": found.get(i, 0),
-            "alone": alone.get(i, 0),
-            "queries": _counted("query", doctor.queries[i], by_query.get(i, {})),
-            "rejected": rejected.get(i, 0),
-            "inside": words.get(i, [])[:WORDS_TOLD],
-            "plural": _plural(doctor.queries[i], words.get(i, [])),
-            "with_synonyms": synonymous.get(i, 0) if doctor.synonyms[i] else None,
-            "synonyms": _counted("synonym", doctor.synonyms[i], by_synonym.get(i, {})),
-            "with_all": all_words.get(i, 0) if doctor.loosened[i] else None,
-            "samples": samples.get(i, []),
-        }
-        for i, label in enumerate(doctor.labels)
-    ]
-
-
-def _ranked(table: pl.DataFrame) -> dict[int, dict[int, int]]:
-    counts: dict[int, dict[int, int]] = {}
-    for number, rank, captions in table.iter_rows():
-        counts.setdefault(number, {})[rank] = captions
-    return counts
-
-
-def _grouped(table: pl.DataFrame) -> dict[int, list[Json]]:
-    rows: dict[int, list[Json]] = {}
-    for row in table.iter_rows(named=True):
-        rows.setdefault(row.pop("class"), []).append(row)
-    return rows
-
-
-def _counted(kind: str, queries: Sequence[Query], counts: Mapping[int, int]) -> list[Json]:
-    return [{kind: str(query), "captions": counts.get(i, 0)} for i, query in enumerate(queries)]
-
-
-def _plural(queries: Sequence[Query], words: list[Json]) -> Json | None:
-    """The commonest word that looks like an English plural of a query."""
-    texts = [str(query).lower() for query in queries]
-    forms = {text + "s" for text in texts} | {text + "es" for text in texts}
-    forms |= {text[:-1] + "ies" for text in texts if text.endswith("y")}
-    return next((word for word in words if word["word"] in forms), None)
-
-
-def _shared(doctor: Doctor, chart: Chart) -> list[Json]:
-    """Pairs with captions in common; of nested names `a` is the shorter."""
-    found = dict(chart.found.iter_rows())
-    kinds = {(a, b): kind for a, b, kind, _ in doctor.relations.iter_rows()}
-    rows = []
-    for a, b, captions, only in chart.shared.iter_rows():
-        inner, outer = (b, a) if (b, a) in kinds and (a, b) not in kinds else (a, b)
-        rows.append(
-            {
-                "a": doctor.labels[inner],
-                "b": doctor.labels[outer],
-                "kind": kinds.get((inner, outer), TOGETHER),
-                "captions": captions,
-                "of_a": found[inner],
-                "of_b": found[outer],
-                "only": only,
-            }
-        )
-    return sorted(rows, key=lambda row: (-row["captions"], row["a"], row["b"]))
 
 
 def _findings(told: Json, doctor: Doctor, names: Mapping[str, str]) -> Iterator[Json]:
