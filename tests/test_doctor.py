@@ -70,9 +70,6 @@ def sentences(told, kind):
     return [finding["text"] for finding in told["findings"] if finding["kind"] == kind]
 
 
-# What is counted -------------------------------------------------------------------------
-
-
 def test_captions_are_counted_a_class_and_a_query(told):
     counts = {row["label"]: row["captions"] for row in told["classes"]}
     assert counts == {
@@ -157,17 +154,11 @@ def test_the_words_around_a_hit_may_be_in_any_script():
     ]  # fmt: skip
 
 
-# Relations of queries --------------------------------------------------------------------
-
-
 def test_relations_do_not_depend_on_case_accents_or_punctuation():
     phrases = [(0, "rose"), (1, "Rosé wine"), (2, "ROSE-WINE"), (3, "rosewine")]
     assert relate(phrases).select("a", "b", "kind").rows() == [
         (0, 1, "nested"), (0, 2, "nested"), (1, 2, "same"),
     ]  # fmt: skip
-
-
-# Samples -----------------------------------------------------------------------------------
 
 
 def test_samples_are_twenty_and_marked(told):
@@ -211,9 +202,6 @@ def test_a_caption_of_a_million_names_is_read():
     assert chart.found.rows() == [(1, 2), (2, 1)]
     assert chart.shared.rows() == [(1, 2, 1, 1)]
     assert chart.inside.rows() == [(0, "figs", 1)]
-
-
-# The step ----------------------------------------------------------------------------------
 
 
 def test_the_result_does_not_depend_on_workers(told, tmp_path):
@@ -282,9 +270,6 @@ def diagnose_only(queries, captions):
     physician = Doctor(queries)
     chart = physician.examine([block(captions)])
     return diagnose(physician, chart, names={x: x for x in queries}, has_vectors=False)
-
-
-# The page and the command ------------------------------------------------------------------
 
 
 HOSTILE = {

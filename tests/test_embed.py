@@ -19,8 +19,6 @@ from headwater.clip.feed import CHUNK
 from headwater.decode import decode_rgb, encode_png
 from headwater.errors import InputError, PoolError, RunError
 from headwater.pool import metadata_path, open_pool, read_vectors
-from headwater.retrieve.prefilter import STOP_WORDS, WordFilter, recall, telling_words
-from headwater.retrieve.scan.tokens import tokenize
 from headwater.steps.embed import embed, embed_shard
 from headwater.steps.hits import neighbor_hits
 from headwater.steps.settings import Retrieval
@@ -186,39 +184,6 @@ def test_vectors_out_of_step_are_found_when_read(pool, tmp_path):
         shards(tmp_path / "v", "image")
 
 
-# The prefilter -------------------------------------------------------------------------
-
-
-def plain_filter(texts: list[str], captions: list[str | None]) -> list[bool]:
-    """The filter in a few plain lines."""
-    words = set().union(*map(telling_words, texts))
-    return [bool(words & all_words(caption or "")) for caption in captions]
-
-
-def all_words(text: str) -> set[str]:
-    tokens = tokenize(pl.Series([text]))
-    return {tokens.text[a:b].decode() for a, b in zip(tokens.at, tokens.to, strict=True)}
-
-
-def test_captions_that_share_a_word_pass():
-    texts = ["lily of the valley", "F-16A/B", "grasshopper sparrow", "日本"]
-    captions = [
-        "Lily", "of the hill", None, "", "a B side", "an f 16a", "GRASSHOPPERS",
-        "grasshopper", "grasshopper's", "日本 in spring", "日本の", "VALLEY, café",
-    ]  # fmt: skip
-    passes = WordFilter(texts).passing(pl.Series(captions)).tolist()
-    assert passes == plain_filter(texts, captions)
-    assert passes == [1, 0, 0, 0, 0, 1, 0, 1, 1, 1, 0, 1]
-    assert not WordFilter(texts).passing(pl.Series([], dtype=pl.String)).any()
-
-
-def test_a_class_of_stop_words_only_keeps_them():
-    assert telling_words("The Who") == {"the", "who"}
-    assert telling_words("the rose") == {"rose"}
-    assert telling_words("7") == {"7"}
-    assert STOP_WORDS.isdisjoint({"dog", "red", "flower"})
-
-
 def test_only_pairs_that_share_a_word_are_embedded(pool, tmp_path, capsys):
     clip = tiny_clip()
     embed(pool, tmp_path / "all", clip=clip, workers=0)
@@ -267,16 +232,3 @@ def test_of_pairs_that_share_a_key_the_first_is_embedded(tmp_path):
     np.testing.assert_allclose(
         vectors(tmp_path / "v", "image"), tiny_clip().encode_images(images), atol=1e-3
     )
-
-
-def test_recall_is_what_the_nearest_of_a_sample_say():
-    rng = np.random.default_rng(0)
-    queries, sample = rng.normal(size=(3, 4)), rng.normal(size=(40, 4))
-    sample[7] = np.nan
-    passes = rng.random(40) < 0.5
-    by_hand = []
-    for query in queries:
-        nearest = sorted((n for n in range(40) if n != 7), key=lambda n: -(sample[n] @ query))[:4]
-        by_hand.append(np.mean([passes[n] for n in nearest]))
-    assert recall(queries, sample, passes, share=0.1) == pytest.approx(np.mean(by_hand))
-    assert recall(queries, sample * np.nan, passes, share=0.1) is None

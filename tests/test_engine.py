@@ -1,3 +1,5 @@
+"""The engine: order, errors and lost workers, with processes and with a toy crew."""
+
 from __future__ import annotations
 
 import os

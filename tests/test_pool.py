@@ -1,3 +1,5 @@
+"""Pools of toys: what is read of them, and that whatever is broken is one clear line."""
+
 from __future__ import annotations
 
 import hashlib
