@@ -148,10 +148,28 @@ def test_a_killed_step_goes_on(tmp_path: Path) -> None:
 def test_a_killed_step_refuses_other_arguments(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     with pytest.raises(ZeroDivisionError), step(folder, "toy", arguments={"size": 1}):
+        write_bytes(folder / WORK / "part.txt", b"done already")
         raise ZeroDivisionError
     assert (folder / STARTED).exists()
     with pytest.raises(SetError, match="made differently"):
         fill(folder, size=3)
+
+
+def test_a_step_that_failed_at_once_may_be_asked_differently(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    with pytest.raises(ZeroDivisionError), step(folder, "toy", arguments={"size": 1}):
+        raise ZeroDivisionError
+    assert fill(folder, size=3)
+    assert read_step(folder)["arguments"] == {"size": 3}
+
+
+def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "set" / "deep"):
+        with pytest.raises(SetError, match=r"cannot be made: expected a folder, saw a file .*file"):
+            fill(folder)
+    with pytest.raises(RunError, match=r"cannot write page.html: saw .*file"):
+        write_bytes(tmp_path / "file" / "page.html", b"x")
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

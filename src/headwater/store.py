@@ -16,7 +16,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ def replacing(path: Path) -> Iterator[Path]:
             raise disk_error(path, error) from error
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # a place that cannot be written to says so above
+            beside.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: Exception) -> RunError:
@@ -183,15 +184,16 @@ def step(folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None
     """Open `folder` for one step; on a clean exit the step is finished.
 
     The block must do nothing when `step.finished` is already true, and may find whole files
-    of an earlier, killed attempt at the same step.
+    of an earlier, killed attempt at the same step. An attempt that came to nothing binds nobody.
 
     Raises:
         SetError: the folder holds something else, or the same step with other arguments.
     """
     this = Step(folder, verb, arguments, inputs or {})
     done, started = folder / DONE, folder / STARTED
+    check_place(folder)
     earlier = next((read_json(p) for p in (done, started) if p.exists()), None)
-    if earlier is not None:
+    if earlier is not None and not _came_to_nothing(folder):
         refuse_other(folder, earlier, this.asked)
     elif folder.exists() and contents(folder):
         raise SetError(
@@ -209,6 +211,16 @@ def step(folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None
     yield this
     write_json(done, _record(this))
     clean(folder)
+
+
+def check_place(folder: Path) -> None:
+    """Raise `SetError` if no folder can be at a path, since a file is in its way."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise SetError(
+            f"{folder} cannot be made", expected="a folder", seen=f"a file {there}",
+            do="Choose another place.",
+        )  # fmt: skip
 
 
 def read_step(folder: Path) -> Json:
@@ -246,6 +258,11 @@ def refuse_other(folder: Path, earlier: Json, asked: Json) -> None:
                 f"{folder} was made differently", expected=f"{key} {now.get(key)}",
                 seen=f"{before.get(key)}", do="Choose another --out, or delete the folder.",
             )  # fmt: skip
+
+
+def _came_to_nothing(folder: Path) -> bool:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return all(path.name == STARTED or path.suffix == ".part" for path in files)
 
 
 def remove_leftovers(folder: Path) -> None:
