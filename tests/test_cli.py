@@ -69,7 +69,17 @@ def test_terminal_tricks_in_names_are_disarmed(
         (
             ["synthesize", "--task", "miniature", "--generator", "g", "-n", "0", "--out", "o"],
             2,
-            "--n: Input should be greater than or equal to 1: saw 0",
+            "headwater: -n: Input should be greater than or equal to 1: saw 0",
+        ),
+        (
+            ["retrieve", "p", "--task", "miniature", "--pool-name", "a:b", "--out", "o"],
+            2,
+            "a name that ids cannot begin with: expected letters, digits, '-', '_' and '.', saw",
+        ),
+        (
+            ["doctor", "--task", "miniature", "--pool", "p", "--html", "."],
+            2,
+            "cannot write a page to .: expected a file such as doctor.html, saw a folder",
         ),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_pool_of_urls_gives_pairs_that_wait(
     pairs = read_pairs(out)
     assert pairs["url"].to_list() == [f"https://example.org/{n}.jpg" for n in (0, 1, 1)]
     assert pairs["image"].struct.field("bytes").null_count() == 3
-    assert "3 pairs are URLs only" in capsys.readouterr().err
+    assert "pairs with a URL and no image: 3; " in capsys.readouterr().err
     with pytest.raises(SetError, match="3 pairs without"):
         curate(out, task, tmp_path / "kept", clip=tiny_clip())
 

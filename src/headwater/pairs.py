@@ -12,13 +12,14 @@ Scores are further columns. docs/formats.md tells every column.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from headwater.errors import SetError
+from headwater.errors import InputError, SetError
 from headwater.store import Json, read_json, read_step, write_json, write_table, write_text
 
 IMAGE = pl.Struct({"bytes": pl.Binary, "path": pl.String})
@@ -89,6 +90,19 @@ def sha256_of(data: bytes) -> str:
         'e3b0c442'
     """
     return hashlib.sha256(data).hexdigest()
+
+
+def check_namespace(name: str) -> None:
+    """Raise `InputError` unless a name may stand before the colon of an id.
+
+    Example:
+        >>> check_namespace("web-2.3")
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise InputError(
+            "a name that ids cannot begin with", expected="letters, digits, '-', '_' and '.'",
+            seen=repr(name),
+        )  # fmt: skip
 
 
 # A pair's decision -------------------------------------------------------------------

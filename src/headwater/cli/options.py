@@ -51,5 +51,6 @@ def settings(kind: Callable[..., Settings], **values: Any) -> Settings:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        name = str(first["loc"][0])
+        flag = "-n" if name == "n" else "--" + name.replace("_", "-")
         raise InputError(f"{flag}: {first['msg']}", seen=repr(first["input"])) from None

@@ -70,9 +70,10 @@ def pool_embed(
     from headwater.steps.embed import embed
     from headwater.task import load_task
 
+    words = load_task(prefilter) if prefilter else None
     clip = open_model(model, pretrained, config, activation)
     counts = embed(
-        pool, out, clip=clip, only=only, prefilter=load_task(prefilter) if prefilter else None,
+        pool, out, clip=clip, only=only, prefilter=words,
         sample=sample, seed=seed, batch_size=batch_size, precision=precision, workers=workers,
     )  # fmt: skip
     terminal.show(counts, as_json, terminal.facts)

@@ -47,10 +47,12 @@ def doctor(
 
     Example: headwater doctor --task roses.yaml --pool pool --html doctor.html
     """
+    from headwater.steps.doctor import check_page, read_synonyms, write_page
     from headwater.steps.doctor import doctor as step
-    from headwater.steps.doctor import read_synonyms, write_page
     from headwater.task import load_task
 
+    if html:
+        check_page(html)
     names = read_synonyms(synonyms) if synonyms else None
     told = step(
         pool, load_task(task), mode=mode, synonyms=names, seed=seed, engine=engine, workers=workers

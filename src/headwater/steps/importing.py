@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from headwater.errors import SetError, plain
-from headwater.pairs import image_column, sha256_of
+from headwater.pairs import check_namespace, image_column, sha256_of
 from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import Json, digest_file, digest_value, step
 from headwater.task import Task, class_folders, image_files
@@ -46,6 +46,7 @@ def import_images(
         TaskError: a folder that is no class of the task.
         SetError: no such folder, or one without images.
     """
+    check_namespace(name)
     rows = list_images(folder, task)
     files = [[path.relative_to(folder).as_posix(), digest_file(path)] for path, _ in rows]
     inputs = {"images": digest_value(files), "task": task.digest}

@@ -16,7 +16,7 @@ import polars as pl
 
 from headwater.curate.safety import unsafe_rows
 from headwater.errors import InputError, plain
-from headwater.pairs import WAITING, decide, image_column, sha256_of
+from headwater.pairs import WAITING, check_namespace, decide, image_column, sha256_of
 from headwater.pool import (
     Pool,
     PoolShard,
@@ -85,6 +85,7 @@ def retrieve(
     Raises:
         PoolError, SetError, InputError: see there.
     """
+    check_namespace(pool_name)
     pool = open_pool(pool_path, name=pool_name)
     embedded = None if vectors is None else open_pool(vectors)
     inputs: Json = {"pool": pool.digest, "task": task.digest}
@@ -202,7 +203,7 @@ def _hits_path(out: Path, number: int) -> Path:
 def _tell(out: Path, labels: list[str]) -> None:
     """Name the classes with nothing or little, and say what is still to be fetched."""
     classes = read_json(out / "funnel.json")["classes"]
-    left = {label: classes[label][GATES[-1]] + classes[label][WAITING] for label in labels}
+    left = {label: classes[label][GATES[-1]] + classes[label][WAITING] for label in labels if label}
     empty = [label for label, count in left.items() if not count]
     few = [f"{label} ({count})" for label, count in left.items() if 0 < count < FEW]
     for names, fate in ((empty, "found nothing"), (few, f"found fewer than {FEW} pairs")):
@@ -211,4 +212,4 @@ def _tell(out: Path, labels: list[str]) -> None:
             say(plain(f"{len(names)} of {len(labels)} classes {fate}: {some}"))
     waiting = sum(row[WAITING] for row in classes.values())
     if waiting:
-        say(f"{waiting:,} pairs are URLs only: download them before curating")
+        say(f"pairs with a URL and no image: {waiting:,}; img2dataset fetches them, then curate")

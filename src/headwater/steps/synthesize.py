@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from headwater.decode import encode_png
-from headwater.pairs import image_column, sha256_of
+from headwater.pairs import check_namespace, image_column, sha256_of
 from headwater.progress import track
 from headwater.steps.sets import Part, finish_set, make_parts, sift
 from headwater.steps.settings import Synthesis
@@ -50,6 +50,7 @@ def synthesize(
         ModelError: the generator cannot be opened.
     """
     inputs = {"task": task.digest, "generator": generator_digest(generator)}
+    check_namespace(name)
     arguments = {"name": name, "seed": seed, **how.model_dump(mode="json")}
     with step(out, "synthesize", arguments=arguments, inputs=inputs) as this:
         if this.finished:
