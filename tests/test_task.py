@@ -88,12 +88,16 @@ def test_a_near_miss_is_named(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (GARDEN.replace("classes", "clases"), "line 3: unknown key clases. Did you mean classes"),
-        (GARDEN.replace("- 7", "- rose"), "share the label 'rose'"),
+        (
+            GARDEN.replace("- 7", "- rose"),
+            r"the file: .*share the label 'rose'; give one another label$",
+        ),
         (GARDEN.replace("format: 1", "format: 2"), "line 1: format"),
         (GARDEN + "prompts: {filter: [a photo]}\n", r"has no \{\} for the class"),
         ("format: 1\nname: [", "line 2"),
         ("- just\n- a list\n", "not a mapping"),
-        ("format: 1\nname: x\nclasses: []\n", "line 3: classes"),
+        ("format: 1\nname: x\nclasses: []\n", "line 3: classes: it may not be empty"),
+        ("format: 1\nname: x\nclasses: ['']\n", "line 3: classes.0.label: it may not be empty"),
     ],
 )
 def test_mistakes_are_shown_by_their_line(tmp_path: Path, text: str, words: str) -> None:

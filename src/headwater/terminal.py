@@ -141,5 +141,5 @@ def text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list | tuple):
-        return ", ".join(text(item) for item in value)
+        return ", ".join(text(item) for item in value) or "-"
     return plain(str(value))

@@ -82,7 +82,10 @@ def validate(
                 f"{where}: unknown key {what}", do=_nearest_key(place, value, model)
             ) from None
         message = first["msg"].removeprefix("Value error, ")
-        seen = "" if first["type"] == "missing" else repr(first["input"])[:60]
+        if first["type"].endswith("too_short") and first["ctx"]["min_length"] == 1:
+            message = "it may not be empty"
+        told = first["type"] != "missing" and place  # a whole file says nothing
+        seen = repr(first["input"])[:60] if told else ""
         raise error(f"{where}: {what}: {message}", seen=seen) from None
 
 
