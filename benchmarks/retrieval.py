@@ -95,10 +95,10 @@ def draw(table, path):
     points = table.group_by("precision", "recall", maintain_order=True).agg("way")
     for precision, recall, ways in points.iter_rows():
         color = {"c": "#1f77b4", "n": "#d62728", "b": "#9467bd", "r": "#7f7f7f"}[ways[0][0]]
-        side, shift = ("right", -6) if recall > 0.8 else ("left", 6)
+        side, shift = ("right", (-6, -11)) if recall > 0.8 else ("left", (6, 4))
         axes.plot(recall, precision, "o", color=color, clip_on=False)
         axes.annotate(
-            " = ".join(ways), (recall, precision), xytext=(shift, 4), ha=side,
+            " = ".join(ways), (recall, precision), xytext=shift, ha=side,
             textcoords="offset points",
         )  # fmt: skip
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
