@@ -98,3 +98,15 @@ def test_a_mistake_is_one_clean_line(
     assert error.startswith("headwater: ")
     assert error.count("\n") == 1
     assert "Traceback" not in error
+
+
+def test_ctrl_c_is_answered_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headwater.task.load_task", stopped)
+    assert run(["task", "show", "miniature"]) == 130
+    told = capsys.readouterr().err.strip()
+    assert told == "headwater: stopped; the same command goes on where it was."

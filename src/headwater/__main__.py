@@ -13,8 +13,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 a failure of the run, 2 wrong usage or bad input."""
-    from headwater.cli import run
-
+    try:
+        from headwater.cli import run
+    except KeyboardInterrupt:  # before there is anybody to say so
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

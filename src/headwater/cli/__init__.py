@@ -21,6 +21,8 @@ from headwater.errors import HeadwaterError, RunError, plain
 
 __all__ = ["app", "run"]
 
+STOPPED = 130  # the exit code of Ctrl-C
+
 # Typer brings its own copy of click, so its errors are reached through a name it makes public.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -29,6 +31,8 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error becomes one line."""
     try:
         code = app(arguments, standalone_mode=False)
+        if code == STOPPED:  # typer takes Ctrl-C for itself, and says nothing
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except UsageError as error:
         message = plain(error.format_message())
@@ -36,7 +40,7 @@ def run(arguments: list[str]) -> int:
     except HeadwaterError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("stopped; the same command goes on where it was.", 130)
+        return _fail("stopped; the same command goes on where it was.", STOPPED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
