@@ -151,7 +151,9 @@ def _tokenize_unicode(joined: Codes, first: Ints) -> Tokens:
 
 def _inside(folded: Codes, mark: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """True for the characters of tokens: a mark belongs to what stands before it."""
-    solid = (folded != SEPARATOR) & ~mark
+    solid: NDArray[np.bool_] = (folded != SEPARATOR) & ~mark
+    if not mark.any():
+        return solid
     carrier = np.maximum.accumulate(np.where(mark, 0, np.arange(len(folded))))
     inside: NDArray[np.bool_] = solid[carrier]
     return inside
