@@ -160,6 +160,16 @@ def test_a_batch_of_nothing_is_refused(pool, tmp_path):
     assert not (tmp_path / "v").exists()
 
 
+def test_float32_is_float32_whatever_a_caller_has_set():
+    exact = tiny_clip().encode_texts(["a rose", "two ferns"])
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        np.testing.assert_array_equal(tiny_clip().encode_texts(["a rose", "two ferns"]), exact)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_switches_of_torch_are_as_they_were():
     before = torch.backends.cudnn.allow_tf32
     list(Encoder(tiny_clip(), workers=0, precision="bf16").captions([(0, "a rose")]))

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "headwater"
 
 GROUND = [
     "clip", "descriptor", "pairs", "store", "topk", "decode", "engine", "progress", "yamlfile",
-    "prompts", "candidates", "rows", "expression", "errors",
+    "prompts", "candidates", "rows", "float32", "expression", "errors",
 ]  # fmt: skip
 STAGES = ["retrieve", "synthesize", "curate", "adapt", "evaluate", "compare", "report"]
 PLACES = ["task", "pool"]

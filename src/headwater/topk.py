@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from headwater.candidates import SLOT_BYTES, Best, Float64, Held, Hits, spare
 from headwater.errors import InputError
+from headwater.float32 import full_float32
 from headwater.progress import say, track
 from headwater.rows import Ints, Rows, Shard, ahead
 
@@ -132,7 +132,7 @@ def _pass(
     held = Held(queries)
     best = Best(k, held)
     blank = 0
-    with _full_precision():
+    with full_float32():  # TF32 or bfloat16 would break the bounds
         scorer = _Scorer(queries, size, device)
         blocks = ahead(rows.blocks(size, least=FIRST_ROWS))
         for first, block in track(
@@ -218,31 +218,6 @@ def _tensor(array: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an array that must not be written: none is
         return torch.from_numpy(array)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Multiply in float32 proper: TF32 or bfloat16, as a caller may have set, break the bounds."""
-    import torch
-
-    backends: Any = torch.backends
-    if not hasattr(backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
-        whole = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(whole)
-        return
-    parts = (backends.cuda.matmul, backends.mkldnn.matmul)
-    before = [part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
 
 
 def _checked(queries: NDArray[Any], k: int) -> tuple[Float64, Float64]:

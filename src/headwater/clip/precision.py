@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
 from headwater.errors import InputError
+from headwater.float32 import full_float32
 
 PRECISIONS = ("auto", "float32", "bf16")
 
@@ -40,23 +40,9 @@ def computing(precision: str, device: torch.device) -> Iterator[None]:
         ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
         torch.bfloat16
     """
-    with torch.no_grad(), _without_tf32():
+    with torch.no_grad(), full_float32():
         if precision == "float32":
             yield
             return
         with torch.autocast(device.type, dtype=torch.bfloat16):
             yield
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    # Convolutions use TF32 unless told otherwise, and its 10 bits are no better than bf16's 7.
-    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [switch.allow_tf32 for switch in switches]
-    try:
-        for switch in switches:
-            switch.allow_tf32 = False
-        yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.allow_tf32 = value
