@@ -156,7 +156,7 @@ def _apart(found: pl.DataFrame, shard: PoolShard) -> tuple[pl.DataFrame, pl.Data
 
 def _with_columns(hits: pl.DataFrame, shard: PoolShard, pool: Pool) -> pl.DataFrame:
     """What the pool tells of each hit, beside how it was found."""
-    rows = read_table(shard, rows=hits["row"].unique().sort().to_numpy()).drop("sha256")
+    rows = read_table(shard, rows=hits["row"].to_numpy()).drop("sha256")
     joined = hits.join(rows, on="row", how="left", maintain_order="left")
     return joined.with_columns(
         (pl.lit(f"{pool.name}:") + pl.col("key")).alias("id"),
