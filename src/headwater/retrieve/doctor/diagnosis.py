@@ -210,8 +210,10 @@ def _plurals(classes: list[Json]) -> Iterator[Json]:
 def _inside(classes: list[Json]) -> Iterator[Json]:
     rows = [row for row in classes if row["rejected"] >= FEW]
     for row in sorted(rows, key=lambda row: -row["rejected"])[:TOLD]:
+        who = _quoted(row["label"])
         text = (
-            f"{_quoted(row['label'])} stands inside longer words in {_captions(row['rejected'])} "
+            f"{who if len(row['queries']) == 1 else f'A query of {who}'} stands inside longer "
+            f"words in {_captions(row['rejected'])} "
             f"({_tally(row['inside'], 'word')}), which are left out; {row['captions']:,} are in."
         )
         yield _finding("inside", [row], text)
