@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headwater.cli import run
+from headwater.terminal import story
 
 TASK = "format: 1\nname: garden\nclasses: [rose, fern]\n"
 
@@ -110,3 +111,13 @@ def test_ctrl_c_is_answered_in_one_line(
     assert run(["task", "show", "miniature"]) == 130
     told = capsys.readouterr().err.strip()
     assert told == "headwater: stopped; the same command goes on where it was."
+
+
+def test_a_caption_of_any_length_is_shown_in_a_few_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {"id": "w:1", "label": "rose", "kept": True, "step": "decodes", "reason": "kept"}
+    story([{**row, "score": None, "pair": {"caption": "rose " * 10_000}}])
+    told = capsys.readouterr().out
+    assert len(told) < 1_000
+    assert "(49,999 letters)" in told

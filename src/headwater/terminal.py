@@ -13,6 +13,8 @@ from typing import Any
 from headwater.errors import plain
 from headwater.pairs import WAITING
 
+LETTERS = 500  # of a caption that are shown; --json has all
+
 Row = Mapping[str, Any]
 
 
@@ -70,7 +72,7 @@ def story(decisions: Sequence[Row]) -> None:
         print(plain(f"{row['id']} as {label}: {fate} at {row['step']}{reason}{score}"))
         for key, value in (row["pair"] or {}).items():
             if value is not None:
-                print(f"    {key}: {text(value)}")
+                print(f"    {key}: {_short(text(value))}")
 
 
 def task(value: Row) -> None:
@@ -125,6 +127,10 @@ def verdict(entries: Sequence[Row]) -> None:
     """Every comparison of a study, one line each."""
     names = ("metric", "scale", "arm", "against", "difference", "low", "high", "p_holm", "call")
     rows([{name: entry[name] for name in names} for entry in entries])
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= LETTERS else f"{value[:LETTERS]} ... ({len(value):,} letters)"
 
 
 def text(value: object) -> str:
