@@ -114,9 +114,10 @@ def test_the_card_escapes_what_comes_from_outside(tmp_path: Path) -> None:
     counts = {"steps": ["found"], "classes": {"<script>|x": {"found": 1}}}
     from headwater.pairs import card
 
-    text = card(title="T", story="S", counts=counts, schema={})
+    text = card(title="T\n# <b>", story="S\n---\n<i>", counts=counts, schema={})
     assert "<script>" not in text
     assert "&lt;script>\\|x" in text
+    assert "\n# T # &lt;b>\n\nS --- &lt;i>\n" in text
 
 
 @pytest.mark.parametrize("broken", ["missing", "unfinished", "truncated"])

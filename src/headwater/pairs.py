@@ -301,7 +301,16 @@ def card(*, title: str, story: str, counts: Json, schema: dict[str, Any]) -> str
         "|---|" + "---:|" * len(counts["steps"]),
         *rows,
     ]
-    body = [f"# {title}", "", story, "", "Pairs left after each step:", "", *table, ""]
+    body = [
+        f"# {_cell(title)}",
+        "",
+        _cell(story),
+        "",
+        "Pairs left after each step:",
+        "",
+        *table,
+        "",
+    ]
     notes = "`decisions.parquet` says of every pair considered why it was kept or dropped."
     return "\n".join([*head, *body, notes, ""])
 
