@@ -32,6 +32,7 @@ def run_shards(
     engine: str = "local",
     workers: int | None = None,
     label: str = "shards",
+    unit: str = "",
 ) -> list[Result]:
     """Apply `work` to every shard and return the results in the order of the shards.
 
@@ -47,6 +48,7 @@ def run_shards(
         workers: how many shards at once. Local: None takes one process per core, 1 or 0 stays
             in this process. Ray: None keeps every CPU of the cluster busy.
         label: what the progress bar says.
+        unit: what it counts, in the plural.
 
     Raises:
         InputError: an engine there is not, or whose package or cluster is missing.
@@ -60,9 +62,10 @@ def run_shards(
     if engine not in ENGINES:
         raise InputError("unknown engine", expected=" or ".join(ENGINES), seen=engine)
     if engine == "local" and min(worker_count(workers), len(shards)) <= 1:
-        return [work(shard) for shard in track(shards, label=label)]
+        return [work(shard) for shard in track(shards, label=label, unit=unit)]
     with _crew(work, engine, workers, len(shards)) as crew:
-        told = dict(track(outcomes(crew, shards), label=label, total=len(shards)))
+        done = track(outcomes(crew, shards), label=label, total=len(shards), unit=unit)
+        told = dict(done)
     errors = {number: outcome.error for number, outcome in told.items() if outcome.error}
     if errors:
         raise errors[min(errors)]

@@ -62,7 +62,7 @@ def make_parts(
         (number, job) for number, job in enumerate(jobs) if not _is_made(folder, number, len(jobs))
     ]
     make = partial(_make, folder, work, len(jobs))
-    run_shards(make, missing, engine=engine, workers=workers, label=label)
+    run_shards(make, missing, engine=engine, workers=workers, label=label, unit="shards")
 
 
 def finish_set(
