@@ -214,6 +214,12 @@ def test_vectors_of_another_pool_or_model_are_refused(tmp_path: Path, task: Task
         retrieve(other, task, tmp_path / "a", how=how, clip=clip, vectors=vectors)
     with pytest.raises(InputError, match="neighbors need a model"):
         retrieve(pool, task, tmp_path / "b", how=how, vectors=vectors)
+    with pytest.raises(InputError, match="neither. Run `headwater pool embed` first"):
+        retrieve(pool, task, tmp_path / "c", how=how, clip=clip)
+    wide = vectors / "img_emb" / "img_emb_0001.npy"
+    np.save(wide, np.repeat(np.load(wide), 2, axis=1))
+    with pytest.raises(PoolError, match=r"the vectors img_emb_0001.npy do not fit: expected \d+ d"):
+        retrieve(pool, task, tmp_path / "d", how=how, clip=clip, vectors=vectors)
 
 
 def test_look_alikes_of_a_query_are_dropped_and_told(tmp_path: Path, task: Task) -> None:

@@ -123,7 +123,8 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def _open(shard: Shard, number: int, dimensions: int | None) -> NDArray[Any] | Vectors:
-    name = Path(shard).name if isinstance(shard, str | Path) else f"number {number}"
+    named = Path(shard) if isinstance(shard, str | Path) else shard
+    name = getattr(named, "name", f"number {number}")
     try:
         array = _load(shard) if isinstance(shard, str | Path) else shard
     except (OSError, ValueError, EOFError) as error:

@@ -61,8 +61,8 @@ class FileArray:
 
     def __init__(self, path: str, *, member: str | None = None) -> None:
         self._path, self._member = path, member
-        self._name = PurePosixPath(path).name + (f"[{member}]" if member else "")
-        with _reading(self._name):
+        self.name = PurePosixPath(path).name + (f"[{member}]" if member else "")
+        with _reading(self.name):
             start, size = _place(path, member)
             with _open(path, member) as stream:
                 head = _header(stream)
@@ -98,7 +98,7 @@ class FileArray:
         shape = (count, self.shape[1])
         if not count * self._width:
             return np.empty(shape, self.dtype)
-        with _reading(self._name):
+        with _reading(self.name):
             if self._offset is None:
                 return self._streamed(first, count).view(self.dtype).reshape(shape)
             offset = self._offset + first * self._width
@@ -128,11 +128,11 @@ class FileArray:
     def _check(self, head: Header, size: int) -> None:
         if len(head.shape) != 2 or head.dtype.kind != "f":
             seen = f"shape {head.shape} of {head.dtype}"
-            raise PoolError(f"cannot read {self._name}", expected="(rows, d) of floats", seen=seen)
+            raise PoolError(f"cannot read {self.name}", expected="(rows, d) of floats", seen=seen)
         promised = head.size + math.prod(head.shape) * head.dtype.itemsize
         if promised > size or min(head.shape) < 0 or (self._member and promised != size):
             raise PoolError(
-                f"cannot read {self._name}", expected=f"{promised:,} bytes, as its header says",
+                f"cannot read {self.name}", expected=f"{promised:,} bytes, as its header says",
                 seen=f"{size:,}", do="Fetch the file again.",
             )  # fmt: skip
 

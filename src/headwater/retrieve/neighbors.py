@@ -189,7 +189,10 @@ def _check(queries: Queries, image_shards: Sequence[Shard], text_shards: Sequenc
         seen = "{} queries, {} prompts, {} labels".format(*counts)
         raise InputError("queries out of step", expected="a prompt and a label each", seen=seen)
     if not image_shards and not text_shards:
-        raise InputError("no embeddings to search", expected="image or text shards", seen="neither")
+        raise InputError(
+            "no embeddings to search", expected="image or text shards", seen="neither",
+            do="Run `headwater pool embed` first, or name the folder it made.",
+        )  # fmt: skip
     images, texts = len(Rows(image_shards)), len(Rows(text_shards))
     if image_shards and text_shards and images != texts:
         raise PoolError(
