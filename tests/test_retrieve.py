@@ -201,6 +201,22 @@ def test_vectors_of_a_part_of_the_pool_are_followed_by_key(tmp_path: Path, task:
     assert considered == {f"pool:k{n}" for n in range(1, 6)}
 
 
+def test_vectors_that_stand_twice_for_a_pair_find_it_once(tmp_path: Path, task: Task) -> None:
+    pool, clip = make_pool(tmp_path / "pool", shards=1), tiny_clip()
+    embed(pool, tmp_path / "vectors", clip=clip)
+    for kind in ("img_emb", "text_emb"):
+        path = tmp_path / "vectors" / kind / f"{kind}_0000.npy"
+        np.save(path, np.repeat(np.load(path), 2, axis=0))
+    path = tmp_path / "vectors" / "metadata" / "metadata_0000.parquet"
+    rows = pl.read_parquet(path)
+    pl.concat([rows, rows]).sort("key").write_parquet(path)
+    how = Retrieval(by="neighbors", k=20)
+    retrieve(pool, task, tmp_path / "set", how=how, clip=clip, vectors=tmp_path / "vectors")
+    considered = read_decisions(tmp_path / "set").select("id", "label")
+    assert considered.is_unique().all()
+    assert len(considered) == len(ROWS) * len(task.labels)
+
+
 def test_vectors_of_another_pool_or_model_are_refused(tmp_path: Path, task: Task) -> None:
     pool, clip = make_pool(tmp_path / "pool"), tiny_clip()
     embed(pool, tmp_path / "vectors", clip=clip)
@@ -214,7 +230,7 @@ def test_vectors_of_another_pool_or_model_are_refused(tmp_path: Path, task: Task
         retrieve(other, task, tmp_path / "a", how=how, clip=clip, vectors=vectors)
     with pytest.raises(InputError, match="neighbors need a model"):
         retrieve(pool, task, tmp_path / "b", how=how, vectors=vectors)
-    with pytest.raises(InputError, match="neither. Run `headwater pool embed` first"):
+    with pytest.raises(InputError, match=r"neither\. Run `headwater pool embed` first"):
         retrieve(pool, task, tmp_path / "c", how=how, clip=clip)
     wide = vectors / "img_emb" / "img_emb_0001.npy"
     np.save(wide, np.repeat(np.load(wide), 2, axis=1))

@@ -195,7 +195,9 @@ def _follow_keys(hits: pl.DataFrame, embedded: Pool, pool: Pool) -> pl.DataFrame
         if len(part):
             rows = part["row"].unique().sort()
             place = _rows_of(rows, carrier, shard, pool)
-            moved.append(part.with_columns(pl.col("row").replace_strict(rows, place) + start))
+            own = part.with_columns(pl.col("row").replace_strict(rows, place) + start)
+            # Vectors of another tool may stand there twice for one pair.
+            moved.append(own.unique(KEY, keep="first", maintain_order=True))
         start += count_rows(shard)
     return pl.concat(moved)
 
