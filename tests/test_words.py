@@ -210,9 +210,12 @@ def test_the_table_says_row_label_query_and_bytes():
     ]
 
 
-def test_a_phrase_does_not_run_from_one_caption_into_the_next():
+def test_a_match_does_not_run_from_one_caption_into_the_next():
     assert match_captions(["a tiger", "shark", "a\nb"], {"x": "tiger shark"}).is_empty()
     assert match_captions(["a\nb"], {"x": "a b"}).height == 1
+    queries = {"x": "a\nb", "one": "a", "other": "b"}
+    found = match_captions(["a", "b", "a\nb"], queries, mode="substring")
+    assert found["row", "label"].rows() == [(0, "one"), (1, "other"), *((2, q) for q in queries)]
 
 
 @pytest.mark.parametrize("captions", [[], [None, None], pl.Series([None]), [""]])
