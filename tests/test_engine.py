@@ -182,3 +182,8 @@ def test_ray_that_is_not_installed_is_one_clear_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"Install it: pip install 'headwater\[ray\]'"):
         run_shards(square, [1], engine="ray")
+
+
+def test_a_negative_number_of_workers_is_refused() -> None:
+    with pytest.raises(InputError, match="expected 0 or more, saw -3"):
+        run_shards(len, ["a"], workers=-3)

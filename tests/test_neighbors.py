@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import InputError, PoolError
+from headwater.retrieve import lookalikes
 from headwater.retrieve.lookalikes import find_lookalikes, groups
 from headwater.retrieve.neighbors import NEIGHBORS, search_neighbors
 from headwater.retrieve.sample import random_rows
@@ -165,6 +166,14 @@ def test_the_best_scored_of_a_group_stays_for_each_query(monkeypatch, gather_byt
     ids = np.array([[3, 1, 2, 0], [0, 2, -1, -1], [-1, -1, -1, -1]])
     instead = find_lookalikes(ids, rows, threshold=0.94)
     assert instead.tolist() == [[-1, 3, -1, 3], [-1, -1, -1, -1], [-1, -1, -1, -1]]
+
+
+def test_lookalikes_are_grouped_the_same_in_any_blocks(monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(40, 3))
+    whole = groups(vectors, threshold=0.9)
+    for rows in (1, 7, 40):
+        monkeypatch.setattr(lookalikes, "GATHER_BYTES", rows * len(vectors) * 4)
+        assert groups(vectors, threshold=0.9).tolist() == whole.tolist()
 
 
 def test_lookalikes_are_dropped_and_told_with_what_stays_instead():

@@ -331,11 +331,10 @@ def make_source(study: Study, name: str) -> None:
 def _retrieve(study: Study, name: str, source: Source) -> None:
     assert source.retrieve is not None
     how, pool = source.retrieve, study.pool
-    asks_a_model = how.by in ("neighbors", "both")
     retrieve(
         pool.path, study.task, study.sourced(name), how=how, seed=study.recipe.seed,
-        pool_name=pool.name, clip=study.retriever if asks_a_model else None,
-        vectors=study.vectors() if asks_a_model else None, engine=study.engine,
+        pool_name=pool.name, clip=study.retriever if how.asks_a_model else None,
+        vectors=study.vectors() if how.asks_a_model else None, engine=study.engine,
         workers=study.workers,
     )  # fmt: skip
 

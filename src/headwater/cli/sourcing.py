@@ -113,9 +113,10 @@ def retrieve(
         Retrieval, by=by, mode=mode, k=k, average=average, examples=examples, n=n,
         duplicates=duplicates, features=features, unsafe_above=unsafe_above,
     )  # fmt: skip
+    asked = model if how.asks_a_model else None
     counts = step(
         pool, load_task(task), out, how=how, seed=seed, pool_name=pool_name,
-        clip=open_model(model, pretrained, config, activation) if model else None, vectors=vectors,
+        clip=open_model(asked, pretrained, config, activation) if asked else None, vectors=vectors,
         engine=engine, workers=workers,
     )  # fmt: skip
     terminal.show(counts, as_json, terminal.pairs)

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 from headwater.engine.crew import Outcome, answer
+from headwater.errors import InputError
 from headwater.progress import be_quiet
 
 PRELOAD = ("torch", "open_clip")  # slow to import
@@ -24,10 +25,15 @@ GRACE = 5.0  # seconds for a worker to end by itself
 def worker_count(workers: int | None) -> int:
     """The number of processes meant by `workers`; None is one per core this process may use.
 
+    Raises:
+        InputError: a negative number.
+
     Example:
-        >>> worker_count(3)
-        3
+        >>> worker_count(3), worker_count(0)
+        (3, 1)
     """
+    if workers is not None and workers < 0:
+        raise InputError("a negative number of workers", expected="0 or more", seen=str(workers))
     if workers is not None:
         return max(workers, 1)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -63,7 +63,7 @@ def groups(vectors: NDArray[Any], *, threshold: float) -> Ints:
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        left, right = np.nonzero(np.triu(unit @ unit.T > threshold, k=1))
+    left, right = _alike(unit, threshold)
     first = np.arange(len(vectors))
     while True:  # the lowest number spreads along the chains
         before = first.copy()
@@ -72,3 +72,16 @@ def groups(vectors: NDArray[Any], *, threshold: float) -> Ints:
         first = first[first]
         if np.array_equal(first, before):
             return first
+
+
+def _alike(unit: NDArray[Any], threshold: float) -> tuple[Ints, Ints]:
+    """All pairs (i, j), i < j, of vectors whose cosine is above the threshold."""
+    step = max(1, GATHER_BYTES // max(1, len(unit) * 4))
+    lefts, rights = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(unit), step):
+        with np.errstate(invalid="ignore"):
+            close = np.triu(unit[start : start + step] @ unit.T > threshold, k=start + 1)
+        left, right = np.nonzero(close)
+        lefts.append(left + start)
+        rights.append(right)
+    return np.concatenate(lefts), np.concatenate(rights)

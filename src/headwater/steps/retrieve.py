@@ -89,7 +89,7 @@ def retrieve(
     pool = open_pool(pool_path, name=pool_name)
     embedded = None if vectors is None else open_pool(vectors)
     inputs: Json = {"pool": pool.digest, "task": task.digest}
-    if how.by in ("neighbors", "both"):
+    if how.asks_a_model:
         if clip is None:
             raise InputError("neighbors need a model", do="Name the one that embedded the pool.")
         inputs["model"] = clip.digest
@@ -103,7 +103,7 @@ def retrieve(
             return this.counts
         if how.by == "random":
             _write_hits(out, pool, random_hits(pool, how.n, seed=seed))
-        if clip is not None and how.by in ("neighbors", "both"):
+        if clip is not None and how.asks_a_model:
             check_model(Path(vectors or pool_path), clip)
             _write_hits(out, pool, neighbor_hits(pool, task, clip, how, embedded=embedded))
         matcher = CaptionMatcher(task.queries, mode=how.mode) if "mode" in how.arguments else None

@@ -32,6 +32,11 @@ class Retrieval(BaseModel):
     unsafe_above: float = Field(0.5, ge=0, le=1, description="punsafe above which a pair is unsafe")
 
     @property
+    def asks_a_model(self) -> bool:
+        """Whether vectors are searched, so that somebody must encode the queries."""
+        return self.by in ("neighbors", "both")
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """What decides the result of this way."""
         own = {
