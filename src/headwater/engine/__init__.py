@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from headwater.engine.crew import Crew, outcomes
+from headwater.engine.crew import Crew, in_worker, outcomes
 from headwater.engine.local import Processes, worker_count
 from headwater.errors import InputError
 from headwater.progress import track
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 ENGINES = ("local", "ray")
 
-__all__ = ["ENGINES", "run_shards", "worker_count"]
+__all__ = ["ENGINES", "in_worker", "run_shards", "worker_count"]
 
 
 def run_shards(

@@ -85,8 +85,20 @@ def _killed_twice(number: int, shards: int, how: str) -> RunError:
     )
 
 
+class _Here:
+    """What this process is."""
+
+    worker = False
+
+
+def in_worker() -> bool:
+    """Whether this process works on shards for another one, beside others of its kind."""
+    return _Here.worker
+
+
 def answer(work: bytes, shard: bytes, *, dumps: Callable[[object], bytes] = pickle.dumps) -> bytes:
     """The outcome of `work` on `shard`, pickled; never raises. Both come from `dumps`, too."""
+    _Here.worker = True
     try:
         return dumps(Outcome(value=_load(work)(pickle.loads(shard))))
     except BaseException as error:

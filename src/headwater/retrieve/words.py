@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import polars as pl
 
+from headwater.engine import in_worker
 from headwater.errors import InputError, QueryError
 from headwater.expression import Node, phrases_of
 from headwater.retrieve.queries import MODES, Queries, each_query, meaning, query_table
@@ -109,7 +110,8 @@ class CaptionMatcher:
             >>> [found["row"].to_list() for found in matcher.match_many(shards)]
             [[0], [1]]
         """
-        with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        # Workers share the machine, one a core, so each has one thread.
+        with ThreadPoolExecutor(1 if in_worker() else pl.thread_pool_size()) as pool:
             searching: deque[list[Future[pl.DataFrame]]] = deque()
             for captions in batches:
                 series = _series(captions)
