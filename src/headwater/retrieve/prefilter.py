@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import QueryError
 from headwater.retrieve.scan.phrases import Vocabulary
-from headwater.retrieve.scan.tokens import tokenize
+from headwater.retrieve.scan.tokens import split_words, tokenize
 
 _CLOSED_CLASSES = """
 a about above after against all also an and any are as at be been before behind being below
@@ -81,8 +81,7 @@ def telling_words(text: str) -> set[str]:
         >>> sorted(telling_words("Lily of the valley")), telling_words("The Who") == {"the", "who"}
         (['lily', 'valley'], True)
     """
-    tokens = tokenize(pl.Series([text]))
-    words = {tokens.text[at:to].decode() for at, to in zip(tokens.at, tokens.to, strict=True)}
+    words = {*split_words([text])[0]}
     telling = {w for w in words if w not in STOP_WORDS and not (w.isascii() and len(w) == 1)}
     return telling or words
 

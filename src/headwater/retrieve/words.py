@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 import polars as pl
 
 from headwater.engine import in_worker
@@ -23,7 +22,7 @@ from headwater.retrieve.scan.boolean import number_leaves
 from headwater.retrieve.scan.phrases import Phrase, PhraseFinder
 from headwater.retrieve.scan.search import Finder, Search
 from headwater.retrieve.scan.substrings import SubstringFinder
-from headwater.retrieve.scan.tokens import cut, fold_case, tokenize
+from headwater.retrieve.scan.tokens import cut, fold_case, split_words
 
 Captions = Sequence[str | None] | pl.Series
 Leaf = TypeVar("Leaf", str, Phrase)
@@ -176,18 +175,14 @@ def _longest_word(phrase: Phrase) -> int:
 
 def _fold_phrases(texts: list[str]) -> list[Phrase]:
     """The folded tokens of each text."""
-    tokens = tokenize(pl.Series(texts))
-    words: list[list[bytes]] = [[] for _ in texts]
-    rows = tokens.rows(np.arange(len(tokens)))
-    for row, at, to in zip(rows.tolist(), tokens.at, tokens.to, strict=True):
-        words[row].append(tokens.text[at:to])
-    if [] in words:
+    words = split_words(texts)
+    if () in words:
         raise QueryError(
             "a query with nothing to search for", expected="at least one letter or digit",
-            seen=repr(texts[words.index([])]),
+            seen=repr(texts[words.index(())]),
             do="Reword it, or search symbols with mode substring.",
         )  # fmt: skip
-    return [tuple(phrase) for phrase in words]
+    return [tuple(word.encode() for word in phrase) for phrase in words]
 
 
 def _series(captions: Captions) -> pl.Series:

@@ -8,32 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import polars as pl
 
 from headwater.retrieve.scan.phrases import PhraseFinder
-from headwater.retrieve.scan.tokens import tokenize
+from headwater.retrieve.scan.tokens import split_words, tokenize
 
 Words = tuple[str, ...]
 
 SAME, NESTED = "same", "nested"
 RELATIONS = pl.Schema({"a": pl.Int64, "b": pl.Int64, "kind": pl.String, "text": pl.String})
-
-
-def split_words(texts: Sequence[str]) -> list[Words]:
-    """The folded tokens of each text.
-
-    Example:
-        >>> split_words(["F-16A/B", "Rosé"])
-        [('f', '16a', 'b'), ('rose',)]
-    """
-    tokens = tokenize(pl.Series(texts, dtype=pl.String))
-    words: list[list[str]] = [[] for _ in texts]
-    for row, at, to in zip(
-        tokens.rows(np.arange(len(tokens))).tolist(), tokens.at, tokens.to, strict=True
-    ):
-        words[row].append(tokens.text[at:to].decode())
-    return [tuple(each) for each in words]
 
 
 def relate(phrases: Sequence[tuple[int, str]]) -> pl.DataFrame:

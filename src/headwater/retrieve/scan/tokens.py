@@ -9,6 +9,7 @@ searches the tokens.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -102,6 +103,21 @@ def cut(captions: pl.Series, size: int) -> list[slice]:
     inner = np.searchsorted(after, np.arange(1, parts) * (total / max(parts, 1)), side="right")
     cuts = [0, *inner.tolist(), len(captions)]
     return [slice(start, stop) for start, stop in pairwise(cuts) if stop > start]
+
+
+def split_words(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """The folded tokens of each text; for a few texts, such as queries.
+
+    Example:
+        >>> split_words(["F-16A/B", "Rosé", "?"])
+        [('f', '16a', 'b'), ('rose',), ()]
+    """
+    tokens = tokenize(pl.Series(texts, dtype=pl.String))
+    words: list[list[str]] = [[] for _ in texts]
+    rows = tokens.rows(np.arange(len(tokens)))
+    for row, at, to in zip(rows.tolist(), tokens.at, tokens.to, strict=True):
+        words[row].append(tokens.text[at:to].decode())
+    return [tuple(each) for each in words]
 
 
 def tokenize(captions: pl.Series) -> Tokens:
