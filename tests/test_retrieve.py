@@ -15,6 +15,7 @@ from tests.tiny_clip import tiny_clip
 from headwater.decode import encode_jpeg
 from headwater.errors import InputError, PoolError, SetError
 from headwater.pairs import read_decisions, read_funnel, read_pairs
+from headwater.steps import retrieve as step_module
 from headwater.steps.curate import curate
 from headwater.steps.embed import embed
 from headwater.steps.hits import HITS, merge_hits
@@ -274,6 +275,21 @@ def test_classes_are_asked_for_by_example(tmp_path: Path, task: Task) -> None:
     }
     queries = set(read_pairs(tmp_path / "setTrue")["query"])
     assert queries == {"mean of 2: rose/0.jpg, ...", "fern/4.jpg"}
+
+
+def test_a_search_that_was_finished_is_not_made_again(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, clip = make_pool(tmp_path / "pool"), tiny_clip()
+    embed(pool, tmp_path / "vectors", clip=clip)
+    asked = {"how": Retrieval(by="neighbors", k=2), "clip": clip, "vectors": tmp_path / "vectors"}
+    with monkeypatch.context() as patch:
+        patch.setattr(step_module, "make_parts", lambda *_, **__: 1 / 0)  # killed right there
+        with pytest.raises(ZeroDivisionError):
+            retrieve(pool, task, tmp_path / "set", **asked)
+    monkeypatch.setattr(step_module, "neighbor_hits", lambda *_, **__: 1 / 0)
+    retrieve(pool, task, tmp_path / "set", **asked)
+    assert read_decisions(tmp_path / "set").height
 
 
 def test_random_pairs_have_no_label_and_follow_the_seed(tmp_path: Path, task: Task) -> None:

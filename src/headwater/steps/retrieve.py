@@ -87,25 +87,19 @@ def retrieve(
     """
     check_namespace(pool_name)
     pool = open_pool(pool_path, name=pool_name)
-    embedded = None if vectors is None else open_pool(vectors)
     inputs: Json = {"pool": pool.digest, "task": task.digest}
-    if how.asks_a_model:
-        if clip is None:
-            raise InputError("neighbors need a model", do="Name the one that embedded the pool.")
-        inputs["model"] = clip.digest
-        if how.examples is not None:
-            inputs["examples"] = split_digest(with_examples(task, how.examples), EXAMPLES)
     arguments = {**how.arguments, "pool_name": pool.name}
+    if how.asks_a_model:
+        inputs |= _asked_with(task, how, clip, vectors or pool_path)
     if how.by == "random":
         arguments["seed"] = seed
     with step(out, "retrieve", arguments=arguments, inputs=inputs) as this:
         if this.finished:
             return this.counts
-        if how.by == "random":
-            _write_hits(out, pool, random_hits(pool, how.n, seed=seed))
-        if clip is not None and how.asks_a_model:
-            check_model(Path(vectors or pool_path), clip)
-            _write_hits(out, pool, neighbor_hits(pool, task, clip, how, embedded=embedded))
+        # Hits of the whole pool are found once; the last of their files means that all are there.
+        if how.by != "captions" and not _hits_path(out, pool.shards[-1].number).exists():
+            embedded = None if vectors is None else open_pool(vectors)
+            _write_hits(out, pool, _whole_hits(pool, task, how, clip, embedded, seed))
         matcher = CaptionMatcher(task.queries, mode=how.mode) if "mode" in how.arguments else None
         work = partial(_part, pool, task.labels, matcher, how.unsafe_above, out)
         label = f"retrieving by {how.by}"
@@ -116,6 +110,25 @@ def retrieve(
         finish_set(this, labels=labels, gates=GATES, waiting=True, title=title, story=story)
         _tell(out, labels)
         return this.counts
+
+
+def _asked_with(task: Task, how: Retrieval, clip: Clip | None, vectors: str | Path) -> Json:
+    """Digests of what neighbors are asked with."""
+    if clip is None:
+        raise InputError("neighbors need a model", do="Name the one that embedded the pool.")
+    check_model(Path(vectors), clip)
+    if how.examples is None:
+        return {"model": clip.digest}
+    examples = split_digest(with_examples(task, how.examples), EXAMPLES)
+    return {"model": clip.digest, "examples": examples}
+
+
+def _whole_hits(
+    pool: Pool, task: Task, how: Retrieval, clip: Clip | None, embedded: Pool | None, seed: int
+) -> pl.DataFrame:
+    if clip is None or not how.asks_a_model:
+        return random_hits(pool, how.n, seed=seed)
+    return neighbor_hits(pool, task, clip, how, embedded=embedded)
 
 
 def _part(
