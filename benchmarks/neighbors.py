@@ -9,7 +9,7 @@ to float32 are not counted, its first call neither. Ours is counted from opening
 last id, after one small call: `cached` with the file in memory as the system keeps it, `cold` after
 the system was asked to drop it. The ratio is that of throughputs, cached: 0.7 is the promise.
 
-Measured, 2 cores: 0.77 (0.70 to 0.80 in six runs), 3.1 s, 1.2 GB; more in LOG.md.
+Measured, 2 cores: 0.76 (0.66 to 0.80 in twelve runs), 3.2 s, 1.2 GB; more in LOG.md.
 """
 
 import argparse
