@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from pydantic import ValidationError
 from tests.tiny_clip import tiny_clip
 
 from headwater.decode import encode_jpeg
@@ -166,7 +167,8 @@ def test_both_ways_are_joined_and_told_apart(tmp_path: Path, task: Task) -> None
     embed(pool, tmp_path / "vectors", clip=clip)
     sets = {}
     for by in ("captions", "neighbors", "both"):
-        how = Retrieval(by=by, k=2, unsafe_above=1.0)
+        near = {} if by == "captions" else {"k": 2}
+        how = Retrieval(by=by, unsafe_above=1.0, **near)
         retrieve(
             pool, task, tmp_path / by, how=how, clip=clip, vectors=tmp_path / "vectors", workers=1
         )
@@ -290,6 +292,21 @@ def test_a_search_that_was_finished_is_not_made_again(
     monkeypatch.setattr(step_module, "neighbor_hits", lambda *_, **__: 1 / 0)
     retrieve(pool, task, tmp_path / "set", **asked)
     assert read_decisions(tmp_path / "set").height
+
+
+@pytest.mark.parametrize(
+    ("by", "told", "named"),
+    [
+        ("captions", {"examples": "mine"}, "examples"),
+        ("captions", {"k": 3}, "k"),
+        ("neighbors", {"mode": "all"}, "mode"),
+        ("random", {"duplicates": 0.9}, "duplicates"),
+        ("both", {"n": 3}, "n"),
+    ],
+)
+def test_a_setting_of_another_way_is_refused(by: str, told: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=f"{named} says nothing to retrieval by {by}"):
+        Retrieval(by=by, **told)
 
 
 def test_random_pairs_have_no_label_and_follow_the_seed(tmp_path: Path, task: Task) -> None:

@@ -51,6 +51,8 @@ def settings(kind: Callable[..., Settings], **values: Any) -> Settings:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # several settings that do not go together
+            raise InputError(first["msg"].removeprefix("Value error, ")) from None
         name = str(first["loc"][0])
         flag = "-n" if name == "n" else "--" + name.replace("_", "-")
         raise InputError(f"{flag}: {first['msg']}", seen=repr(first["input"])) from None

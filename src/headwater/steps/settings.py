@@ -5,11 +5,21 @@ Defaults are the paper's constants (docs/method.md); every field has its bounds.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SETTINGS = ConfigDict(extra="forbid", frozen=True)
+
+
+NEIGHBORS = ("k", "average", "examples", "duplicates", "features")
+OWN_SETTINGS = {
+    "captions": ("mode",),
+    "neighbors": NEIGHBORS,
+    "both": ("mode", *NEIGHBORS),
+    "random": ("n",),
+}
+"""What each way to retrieve may be told."""
 
 
 class Retrieval(BaseModel):
@@ -38,14 +48,17 @@ class Retrieval(BaseModel):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What decides the result of this way."""
-        own = {
-            "captions": ("mode",),
-            "neighbors": ("k", "average", "duplicates", "features"),
-            "both": ("mode", "k", "average", "duplicates", "features"),
-            "random": ("n",),
-        }
-        return {name: getattr(self, name) for name in ("by", *own[self.by], "unsafe_above")}
+        """What decides the result of this way; example images are an input of their own."""
+        own = [name for name in OWN_SETTINGS[self.by] if name != "examples"]
+        return {name: getattr(self, name) for name in ("by", *own, "unsafe_above")}
+
+    @model_validator(mode="after")
+    def _are_of_this_way(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            known = name in ("by", "unsafe_above", *OWN_SETTINGS[self.by])
+            if not known and getattr(self, name) != field.default:
+                raise ValueError(f"{name} says nothing to retrieval by {self.by}")
+        return self
 
 
 class Curation(BaseModel):
