@@ -17,6 +17,8 @@ Settings = TypeVar("Settings")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to make.")]
+PoolPath = Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")]
+Mode = Annotated[str, typer.Option(help="How captions match: phrase, all, substring or reference.")]
 TaskName = Annotated[str, typer.Option("--task", help="A task file, or a built-in task's name.")]
 Model = Annotated[str, typer.Option("--model", help="A model folder, or an open_clip name.")]
 Pretrained = Annotated[
@@ -26,6 +28,10 @@ Config = Annotated[str | None, typer.Option(help="For an unknown name: the model
 Activation = Annotated[
     str | None, typer.Option(help="Of bare weights: gelu or quickgelu, as they were trained.")
 ]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance.")]
+Size = Annotated[int, typer.Option(help="Side painted at, pixels.")]
+SaveSize = Annotated[int, typer.Option(help="Side saved at, pixels.")]
+Block = Annotated[int, typer.Option(help="Images made at once.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core if not given.")]
 Engine = Annotated[str, typer.Option(help="What runs side by side: local processes, or ray.")]
 Seed = Annotated[int, typer.Option(help="Decides everything that is random.")]

@@ -14,6 +14,7 @@ from headwater.cli.options import (
     Config,
     Model,
     Out,
+    PoolPath,
     Pretrained,
     Seed,
     open_model,
@@ -22,7 +23,7 @@ from headwater.cli.options import (
 
 @pool_app.command("describe")
 def pool_describe(
-    pool: Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")],
+    pool: PoolPath,
     as_json: AsJson = False,
 ) -> None:
     """Rows, columns, what is there and a sample of a pool.
@@ -36,7 +37,7 @@ def pool_describe(
 
 @pool_app.command("embed")
 def pool_embed(
-    pool: Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")],
+    pool: PoolPath,
     model: Model,
     out: Out,
     pretrained: Pretrained = None,

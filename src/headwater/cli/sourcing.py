@@ -12,13 +12,19 @@ from headwater.cli.apps import app
 from headwater.cli.options import (
     Activation,
     AsJson,
+    Block,
     Config,
     Engine,
+    Guidance,
+    Mode,
     Out,
     PoolName,
+    PoolPath,
     Pretrained,
+    SaveSize,
     Seed,
     SetFolder,
+    Size,
     TaskName,
     Workers,
     open_model,
@@ -31,9 +37,7 @@ from headwater.errors import InputError
 def doctor(
     task: TaskName,
     pool: Annotated[str, typer.Option("--pool", help="The pool's folder, any fsspec path.")],
-    mode: Annotated[
-        str, typer.Option(help="How captions match: phrase, all, substring or reference.")
-    ] = "phrase",
+    mode: Mode = "phrase",
     synonyms: Annotated[
         Path | None, typer.Option(help="JSON with further names to try: {label: [names]}.")
     ] = None,
@@ -64,13 +68,11 @@ def doctor(
 
 @app.command()
 def retrieve(
-    pool: Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")],
+    pool: PoolPath,
     task: TaskName,
     out: Out,
     by: Annotated[str, typer.Option(help="captions, neighbors, both or random.")] = "captions",
-    mode: Annotated[
-        str, typer.Option(help="How captions match: phrase, all, substring or reference.")
-    ] = "phrase",
+    mode: Mode = "phrase",
     k: Annotated[int, typer.Option(help="Neighbors per prompt and kind of embedding.")] = 2000,
     average: Annotated[
         bool, typer.Option("--average", help="One query a class: the mean of its prompts.")
@@ -129,10 +131,10 @@ def synthesize(
     generator: Annotated[str, typer.Option(help="A diffusers pipeline: a folder or a name.")],
     n: Annotated[int, typer.Option("-n", help="Images, over all classes.")],
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 2.0,
-    size: Annotated[int, typer.Option(help="Side painted at, pixels.")] = 512,
-    save_size: Annotated[int, typer.Option(help="Side saved at, pixels.")] = 256,
-    block: Annotated[int, typer.Option(help="Images made at once.")] = 8,
+    guidance: Guidance = 2.0,
+    size: Size = 512,
+    save_size: SaveSize = 256,
+    block: Block = 8,
     name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "synthetic",
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -161,10 +163,10 @@ def perturb(
     generator: Annotated[str | None, typer.Option(help="A diffusers pipeline.")] = None,
     prompt: Annotated[str, typer.Option(help="{} is the class name.")] = "a photo of {}",
     steps: Annotated[int, typer.Option(help="Denoising steps of a whole run.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 2.0,
-    size: Annotated[int, typer.Option(help="Side painted at, pixels.")] = 512,
-    save_size: Annotated[int, typer.Option(help="Side saved at, pixels.")] = 256,
-    block: Annotated[int, typer.Option(help="Images made at once.")] = 8,
+    guidance: Guidance = 2.0,
+    size: Size = 512,
+    save_size: SaveSize = 256,
+    block: Block = 8,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
