@@ -13,6 +13,7 @@ import polars as pl
 
 from headwater.errors import SetError, plain
 from headwater.pairs import check_namespace, image_column, sha256_of
+from headwater.pool.layouts import leads_out
 from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import Json, digest_file, digest_value, step
 from headwater.task import Task, class_folders, image_files
@@ -104,9 +105,7 @@ def _part(job: tuple[Path, str, list[tuple[Path, str]], dict[str, str]]) -> Part
             "id": [f"{name}:{p}" for p in inside],
             "label": [label for _, label in rows],
             "image": image_column(data, [path.name for path, _ in rows]),
-            "caption": [
-                captions.get(p) or _beside(path) for p, (path, _) in zip(inside, rows, strict=True)
-            ],
+            "caption": [captions.get(p) or _beside(folder, p) for p in inside],
             "sha256": [sha256_of(d) for d in data],
         },
         schema_overrides={"caption": pl.String},
@@ -114,6 +113,9 @@ def _part(job: tuple[Path, str, list[tuple[Path, str]], dict[str, str]]) -> Part
     return sift_decodable(pairs, gate="decodes")
 
 
-def _beside(path: Path) -> str | None:
-    text = path.with_suffix(".txt")
-    return plain(text.read_text(encoding="utf-8", errors="replace")) if text.is_file() else None
+def _beside(folder: Path, image: str) -> str | None:
+    """The text of `NAME.txt` beside an image; a link that leads out of the folder is not read."""
+    text = (folder / image).with_suffix(".txt")
+    if not text.is_file() or leads_out(str(folder), text.relative_to(folder).as_posix()):
+        return None
+    return plain(text.read_text(encoding="utf-8", errors="replace"))
