@@ -15,6 +15,7 @@ GROUND = [
 ]  # fmt: skip
 STAGES = ["retrieve", "synthesize", "curate", "adapt", "evaluate", "compare", "report"]
 PLACES = ["task", "pool"]
+SPLITS = ["splits"]
 
 FLOORS = [
     ["__main__"],
@@ -27,6 +28,7 @@ FLOORS = [
     ["recipe"],
     ["steps"],
     STAGES,
+    SPLITS,
     PLACES,
     GROUND,
 ]

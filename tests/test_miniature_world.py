@@ -24,7 +24,8 @@ from headwater.miniature.tokens import VOCABULARY, build_tokenizer, tokenize
 from headwater.miniature.wording import INSIDE
 from headwater.miniature.world import BROKEN, COPIES, PLANTED, build_world, plant
 from headwater.pool import open_pool, read_images, read_table
-from headwater.task import load_split, load_task
+from headwater.splits import load_split
+from headwater.task import load_task
 
 PAIRS = 1500
 

@@ -19,8 +19,9 @@ from headwater.decode import encode_png
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
 from headwater.recipe import OFF_THE_SHELF, Recipe, move
 from headwater.report.data import ReportData, measured
+from headwater.splits import load_split
 from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
-from headwater.task import Task, load_split
+from headwater.task import Task
 
 GALLERY = 6  # images a class and row
 GROUND_TRUTH = "ground truth"

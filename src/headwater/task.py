@@ -1,4 +1,4 @@
-"""The task: class names, prompts, caption queries, and evaluation images if there are any.
+"""The task: class names, prompts, caption queries, and where evaluation images lie, if any.
 
 A task is a YAML file, or the name of a built-in one in `tasks/`. Only class names are
 required:
@@ -9,6 +9,8 @@ required:
       {label: lotus, caption_query: '"lotus" AND "flower"'}]
     prompts: {evaluation: ["a photo of {a} {}."]}
     images: {val: images/val, test: images/test}     # ImageFolder: one folder a class
+
+The images themselves are read in `splits.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +19,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,15 +29,11 @@ from pydantic import (
     model_validator,
 )
 
-from headwater.decode import Image8, decode_rgb
-from headwater.errors import DecodeError, QueryError, TaskError
+from headwater.errors import QueryError, TaskError
 from headwater.expression import Expression, parse_query
-from headwater.progress import track
 from headwater.prompts import has_slot
-from headwater.store import digest_file, digest_value
+from headwater.store import digest_value
 from headwater.yamlfile import read_mapping, read_text, validate
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 def _text(value: object) -> object:
@@ -176,16 +172,6 @@ class Task(BaseModel):
         return self.images[split]
 
 
-class Split:
-    """Evaluation images with their labels: ids, class indices, and decoded pictures."""
-
-    def __init__(self, ids: list[str], targets: NDArray[np.int64], images: list[Image8]) -> None:
-        self.ids, self.targets, self.images = ids, targets, images
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
 def load_task(name: str | Path) -> Task:
     """Read a task file, or a built-in task by its name.
 
@@ -218,79 +204,6 @@ def builtin_tasks() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if ".yaml" in p.name)
 
 
-def load_split(task: Task, split: str) -> Split:
-    """Decode the images of a split: ImageFolder, one folder a class, by label or by name.
-
-    Raises:
-        TaskError: a folder that is no class, a class twice, or an image that cannot be decoded
-            (evaluation images are never dropped silently).
-    """
-    folder = task.folder(split)
-    rows = [
-        (index, path) for sub, index in class_folders(folder, task) for path in image_files(sub)
-    ]
-    if not rows:
-        raise TaskError(f"the {split} split is empty", expected="images", seen=f"none in {folder}")
-    images = [_decode(path) for _, path in track(rows, label=f"reading {split} images")]
-    ids = [path.relative_to(folder).as_posix() for _, path in rows]
-    return Split(ids, np.array([index for index, _ in rows], np.int64), images)
-
-
-def split_digest(task: Task, split: str) -> str:
-    """The sha256 over the names and contents of a split's images."""
-    folder = task.folder(split)
-    files = [path for sub, _ in class_folders(folder, task) for path in image_files(sub)]
-    return digest_value([[p.relative_to(folder).as_posix(), digest_file(p)] for p in files])
-
-
-def class_folders(folder: Path, task: Task) -> list[tuple[Path, int]]:
-    """The class folders inside `folder` with their class index, in the order of the labels.
-
-    Raises:
-        TaskError: a folder that matches no class (the nearest names are given), or two that
-            match the same one.
-    """
-    found: dict[int, Path] = {}
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        index = class_index(sub.name, task)
-        if index in found:
-            raise TaskError(
-                f"two folders for class {task.labels[index]}", expected="one",
-                seen=f"{found[index].name} and {sub.name}",
-            )  # fmt: skip
-        found[index] = sub
-    return [(found[index], index) for index in sorted(found)]
-
-
-def class_index(text: str, task: Task) -> int:
-    """The index of the class meant by a folder's name: its label, else its name, else alike.
-
-    Case, spaces, underscores, dashes and slashes do not count in the last try.
-
-    Raises:
-        TaskError: no class, or several, are meant; the nearest labels are given.
-    """
-    for known in (task.labels, task.names):
-        if known.count(text) == 1:
-            return known.index(text)
-    alike = [i for i, name in enumerate(task.names) if _squash(name) == _squash(text)]
-    alike = alike or [i for i, label in enumerate(task.labels) if _squash(label) == _squash(text)]
-    if len(alike) == 1:
-        return alike[0]
-    near = [task.labels[i] for i in alike] or _nearest(text, task.labels + task.names)
-    raise TaskError(
-        f"{text} is no class of task {task.name}", expected="a class label or name",
-        seen=text, do=f"Did you mean {' or '.join(near)}?" if near else "",
-    )  # fmt: skip
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files of one class folder, sorted; nothing that points out of it."""
-    root = folder.resolve()
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(p for p in files if p.is_file() and p.resolve().is_relative_to(root))
-
-
 def _read(path: Path, *, base: Path | None) -> Task:
     value = read_mapping(path, TaskError)
     text = read_text(path, TaskError)
@@ -302,23 +215,3 @@ def _read(path: Path, *, base: Path | None) -> Task:
 
 def _builtin(name: str) -> Path:
     return Path(str(resources.files("headwater") / "tasks" / f"{name}.yaml"))
-
-
-def _decode(path: Path) -> Image8:
-    try:
-        return decode_rgb(path.read_bytes())
-    except DecodeError as error:
-        raise TaskError(
-            "an evaluation image cannot be decoded", expected="an image", seen=f"{error}: {path}",
-            do="Mend or remove it; evaluation images are never dropped silently.",
-        ) from None  # fmt: skip
-
-
-def _squash(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
-
-
-def _nearest(text: str, known: list[str]) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(text, known, n=2)

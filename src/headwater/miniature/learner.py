@@ -25,7 +25,8 @@ from headwater.errors import RunError
 from headwater.miniature.scans import SIZE
 from headwater.miniature.tokens import CONTEXT, build_tokenizer
 from headwater.progress import track
-from headwater.task import Task, load_split
+from headwater.splits import load_split
+from headwater.task import Task
 
 Integers = NDArray[np.int64]
 

@@ -35,10 +35,11 @@ from headwater.pairs import (
     shard_paths,
 )
 from headwater.progress import say, track
+from headwater.splits import load_split, split_digest
 from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.steps.settings import Curation
 from headwater.store import WORK, Json, read_step, replacing, step, write_table
-from headwater.task import Task, load_split, split_digest
+from headwater.task import Task
 
 GATES = ("pixels", "top_scored", "no_copy")
 USUAL_SPLITS = ("train", "val", "test")  # a task may do without any of them

@@ -19,7 +19,8 @@ from headwater.clip import Clip, Geometry, resize_images
 from headwater.decode import Image8
 from headwater.errors import InputError
 from headwater.evaluate import predictions_table
-from headwater.task import Task, load_split, split_digest
+from headwater.splits import load_split, split_digest
+from headwater.task import Task
 
 Floats = NDArray[np.float32]
 

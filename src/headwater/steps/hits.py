@@ -31,9 +31,10 @@ from headwater.retrieve.neighbors import search_neighbors
 from headwater.retrieve.sample import random_rows
 from headwater.retrieve.vector_queries import Queries, average_queries, example_queries
 from headwater.retrieve.words import CaptionMatcher
+from headwater.splits import load_split
 from headwater.steps.settings import Retrieval
 from headwater.store import DONE, read_json
-from headwater.task import Task, load_split
+from headwater.task import Task
 
 if TYPE_CHECKING:
     from headwater.clip import Clip  # only neighbors need torch

@@ -14,9 +14,10 @@ import polars as pl
 from headwater.errors import SetError, plain
 from headwater.pairs import check_namespace, image_column, sha256_of
 from headwater.pool.layouts import leads_out
+from headwater.splits import class_folders, image_files
 from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
 from headwater.store import Json, digest_file, digest_value, step
-from headwater.task import Task, class_folders, image_files
+from headwater.task import Task
 
 GATES = ("found", "decodes")
 SHARD = 1000  # images a shard

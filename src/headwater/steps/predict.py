@@ -11,7 +11,7 @@ from headwater.clip import load_clip, load_head
 from headwater.decode import Image8, decode_rgb
 from headwater.errors import DecodeError, InputError
 from headwater.progress import track
-from headwater.task import image_files
+from headwater.splits import image_files
 
 BATCH = 256  # images in memory at a time
 

@@ -29,6 +29,7 @@ from headwater.pool import (
 from headwater.progress import say
 from headwater.retrieve.doctor.diagnosis import FEW
 from headwater.retrieve.words import CaptionMatcher
+from headwater.splits import split_digest
 from headwater.steps.hits import (
     EXAMPLES,
     NONE,
@@ -44,7 +45,7 @@ from headwater.steps.hits import (
 from headwater.steps.sets import Part, finish_set, make_parts, sift, sift_decodable
 from headwater.steps.settings import Retrieval
 from headwater.store import WORK, Json, read_json, step, write_table
-from headwater.task import Task, split_digest
+from headwater.task import Task
 
 if TYPE_CHECKING:
     from headwater.clip import Clip  # only neighbors need torch
