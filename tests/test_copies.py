@@ -10,7 +10,7 @@ from PIL import Image
 
 from headwater.curate import copies
 from headwater.curate.copies import calibrate_threshold, closest, find_copies
-from headwater.descriptor import COPY_THRESHOLD, describe
+from headwater.descriptors import COPY_THRESHOLD, describe
 from headwater.errors import InputError
 
 

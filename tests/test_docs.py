@@ -18,9 +18,10 @@ from pydantic import BaseModel
 from scripts.write_cli_reference import CLI_PAGE, commands, reference
 
 import headwater
-from headwater import compare, decode, descriptor
+from headwater import compare, decode
 from headwater.adapt import probe
 from headwater.curate import safety
+from headwater.descriptors import builtin
 from headwater.evaluate import METRICS
 from headwater.evaluate import SCHEMA as PREDICTION_SCHEMA
 from headwater.findings import RESULT_SCHEMA
@@ -242,8 +243,8 @@ def test_the_method_names_the_constants_of_the_code() -> None:
         f"shares {', '.join(f'{share:g}' for share in KINDS.values())}",
         f"{images.STEPS} steps, guidance {images.GUIDANCE}",
         f"batch | {rate.default}",
-        f"{sum(n * n for n in descriptor.WINDOWS.values())} windows",
-        f"H: {descriptor.COPY_THRESHOLD:g}, or the recipe's",
+        f"{sum(n * n for n in builtin.WINDOWS.values())} windows",
+        f"H: {builtin.COPY_THRESHOLD:g}, or the recipe's",
     ]
     assert [fact for fact in facts if fact not in told] == []
 

@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "headwater"
 
 GROUND = [
-    "clip", "descriptor", "pairs", "store", "topk", "decode", "engine", "progress", "yamlfile",
+    "clip", "descriptors", "pairs", "store", "topk", "decode", "engine", "progress", "yamlfile",
     "prompts", "candidates", "rows", "float32", "expression", "errors",
 ]  # fmt: skip
 STAGES = ["retrieve", "synthesize", "curate", "adapt", "evaluate", "compare", "report"]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from headwater.curate.copies import calibrate_threshold, closest, find_copies
-from headwater.descriptor import COPY_THRESHOLD, describe
+from headwater.descriptors import COPY_THRESHOLD, describe
 
 DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[3] / "shared" / "data"))
 COPIES, POOL, TASKS = DATA / "copies", DATA / "pool-photos", DATA / "tasks"

@@ -1,7 +1,7 @@
 """CLIP: a model opened from disk, and the features it gives for images and texts.
 
 This is the only room that knows open_clip. Training on top of it lives in `adapt/`, the weight-free
-copy descriptor in `descriptor.py`.
+copy descriptors in `descriptors/`.
 
 A model is a folder: `open_clip_config.json`, `open_clip_model.safetensors`, the files of its
 tokenizer if it has its own, and `head.safetensors` once it has been adapted to a task. open_clip

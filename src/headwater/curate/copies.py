@@ -1,7 +1,7 @@
 """Which candidates are copies of a reference picture, told by descriptors alone.
 
 A descriptor is a unit row whose inner product with another says how alike two pictures are; the
-built-in one, and the threshold that goes with it, are in ../descriptor.py.
+built-in one, and the threshold that goes with it, are in ../descriptors/.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.descriptor import COPY_THRESHOLD
+from headwater.descriptors import COPY_THRESHOLD
 from headwater.errors import InputError
 from headwater.topk import top_k
 

@@ -21,7 +21,7 @@ from headwater.curate.copies import find_copies
 from headwater.curate.score import class_scores
 from headwater.curate.select import explain_top
 from headwater.decode import decode_rgb, encode_jpeg
-from headwater.descriptor import describe
+from headwater.descriptors import describe
 from headwater.errors import SetError
 from headwater.pairs import (
     WAITING,

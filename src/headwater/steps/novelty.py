@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from headwater.curate.copies import closest
 from headwater.decode import Image8, decode_rgb
-from headwater.descriptor import COPY_THRESHOLD, describe
+from headwater.descriptors import COPY_THRESHOLD, describe
 from headwater.errors import DecodeError
 from headwater.pairs import iter_pairs
 from headwater.pool import Pool, PoolShard, open_pool, read_images, read_table

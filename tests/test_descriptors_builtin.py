@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from headwater.descriptor import COPY_THRESHOLD, DIMENSIONS, describe
+from headwater.descriptors.builtin import COPY_THRESHOLD, DIMENSIONS, describe
 from headwater.errors import InputError
 
 
