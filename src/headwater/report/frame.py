@@ -1,8 +1,8 @@
 """What all pages share: one template language, one style, a security policy.
 
-A page opens offline and loads nothing: its policy allows inline SVG, data addresses and the one
-style sheet named by its digest; there is no script. Every text from outside is escaped and freed of
-control characters.
+A page opens offline and loads nothing: its policy allows inline SVG, data addresses, the one style
+sheet named by its digest and, where a page asks for one, the one script named by its own. Every
+text from outside is escaped and freed of control characters.
 """
 
 from __future__ import annotations
@@ -19,18 +19,29 @@ from markupsafe import Markup
 from headwater.errors import plain
 
 
-def render(template: str, *, styles: tuple[str, ...] = ("page.css",), **values: Any) -> str:
+def render(
+    template: str, *, styles: tuple[str, ...] = ("page.css",), script: str = "", **values: Any
+) -> str:
     """Fill in a template that extends `frame.html`.
 
     Args:
         template: its file name in this package.
         styles: style sheets of this package, in order.
+        script: a script of this package; most pages have none. It reads what it works on from the
+            page, where all is escaped: nothing is ever filled into it.
         values: what the template shows.
     """
-    style = "".join(map(_read, styles))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style, code = "".join(map(_read, styles)), _read(script) if script else ""
     page = _environment().get_template(template)
-    return page.render(style=Markup(style), digest=digest, **values)
+    return page.render(
+        style=Markup(style), digest=_digest(style), script=Markup(code),
+        script_digest=_digest(code), **values,
+    )  # fmt: skip
+
+
+def _digest(text: str) -> str:
+    """As a security policy names an inline style or script."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _read(name: str) -> str:
