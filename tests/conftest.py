@@ -1,6 +1,11 @@
 """What all tests share."""
 
 import os
+import tempfile
 
 # As the command line does (src/headwater/__main__.py), before anything imports torch.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
+# What one run of the tests keeps, the next must not find.
+CACHE = tempfile.TemporaryDirectory(prefix="headwater-cache-")
+os.environ["HEADWATER_CACHE"] = CACHE.name
