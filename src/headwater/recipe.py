@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headwater.curate.budget import Budget
 from headwater.errors import RecipeError
 from headwater.steps.settings import Adaptation, Curation, Perturbation, Retrieval, Synthesis
 from headwater.store import refuse_other
@@ -153,6 +154,7 @@ class Recipe(BaseModel):
     arms: dict[str, Arm] = Field(min_length=1)
     scales: Distinct[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     seeds: Distinct[int] = Field((0, 1, 2), min_length=1)
+    budget: Budget = Field("as_they_come", description="how n pairs are drawn")
     adapt: Adaptation = Adaptation()
     lr: Distinct[Annotated[float, Field(gt=0, lt=float("inf"))]] = Field((1e-5,), min_length=1)
     metrics: Distinct[Metric] = Field(("zero_shot", "linear_probe"), min_length=1)
@@ -177,6 +179,7 @@ class Recipe(BaseModel):
             for source_name in arm.sources:
                 if source_name not in self.sources:
                     raise ValueError(_unknown(source_name, "source", self.sources))
+                self._check_budget(self.sources[source_name], source_name)
         for name in (self.primary.arm, self.primary.against):
             if name not in (*self.arms, OFF_THE_SHELF):
                 raise ValueError(_unknown(name, "arm", self.arms))
@@ -191,6 +194,10 @@ class Recipe(BaseModel):
             raise ValueError(_unknown(name, "source", self.sources))
         if self.sources[name].perturb:
             raise ValueError(f"source {name} is perturbed itself; perturb what it came from")
+
+    def _check_budget(self, source: Source, name: str) -> None:
+        if self.budget == "balanced" and source.retrieve and source.retrieve.by == "random":
+            raise ValueError(f"source {name} has no classes, so a budget cannot balance them")
 
     def curation(self, source: str) -> Curation:
         """How a source is curated: the recipe's rules, but for what the source says itself."""

@@ -126,7 +126,7 @@ class Study:
         sets = tuple((self.training_set(s), share) for s, share in arm.shares.items())
         return Heat(
             root or self.root, name, n, seed, recipe.lr, sets, arm.objective, self.task,
-            recipe.learner, recipe.adapt, recipe.metrics, recipe.keep_models,
+            recipe.learner, recipe.adapt, recipe.metrics, recipe.keep_models, recipe.budget,
         )  # fmt: skip
 
     def sourced_fully(self, arm: str) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from headwater.clip import Clip, load_clip
+from headwater.curate.budget import Budget
 from headwater.errors import HeadwaterError
 from headwater.recipe import OFF_THE_SHELF, ModelPlace
 from headwater.steps.adapt import MODELS, adapt
@@ -43,6 +44,7 @@ class Heat:
     how: Adaptation
     metrics: tuple[str, ...]
     keep_models: str
+    budget: Budget = "as_they_come"
 
     def folder(self, lr: float) -> Path:
         """The folder of the trial at one learning rate."""
@@ -109,6 +111,7 @@ def train(heat: Heat, lr: float) -> None:
         lr=lr,
         how=heat.how,
         objective=heat.objective,
+        budget=heat.budget,
         metrics=heat.metrics,
     )
 

@@ -79,6 +79,9 @@ def adapt(
     epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 512,
     objective: Annotated[str, typer.Option(help="cross_entropy or contrastive.")] = "cross_entropy",
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Draw of every class the same number of pairs.")
+    ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +97,7 @@ def adapt(
     told = step(
         {folder: 1 / len(sets) for folder in sets}, load_task(task), out,
         clip=open_model(model, pretrained, config, activation), lr=lr, n=n, seed=seed, how=how,
-        objective=objective,
+        objective=objective, budget="balanced" if balanced else "as_they_come",
     )  # fmt: skip
     terminal.show(told, as_json, terminal.rows_by_name)
 

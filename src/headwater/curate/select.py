@@ -4,17 +4,19 @@
     cap         at most so many of each class, the best
     threshold   nothing below this score, whatever its class
 
-All given rules apply. Scores come from score.py. `subsample` draws budgets from what stays.
+All given rules apply. Scores come from score.py; budget.py draws from what stays.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import InputError
+
+Floats = NDArray[np.floating[Any]]
 
 KEPT, NO_SCORE, FRACTION, CAP, THRESHOLD = range(5)
 
@@ -23,8 +25,8 @@ class _Cuts(NamedTuple):
     """Lowest scores that stay: per class by fraction and by cap, and which class a row is of."""
 
     rows: NDArray[np.int64]
-    fraction: NDArray[np.float64]
-    cap: NDArray[np.float64]
+    fraction: Floats
+    cap: Floats
 
 
 def keep_top(
@@ -44,6 +46,7 @@ def keep_top(
 
     Args:
         scores: (n,); a NaN or infinite score is none: never kept, and not counted as a member.
+            Cuts are computed in their precision, as `np.percentile` does.
         labels: (n,) the class of each row, of any sortable type.
         fraction: share of each class that stays, in (0, 1]; None turns the percentile off.
         cap: most rows of a class, at least 1; None is no cap.
@@ -95,24 +98,6 @@ def explain_top(
     ]
 
 
-def subsample(n_rows: int, n: int, *, seed: int) -> NDArray[np.int64]:
-    """Which `n` of `n_rows` rows a budget buys: the first n of one permutation a seed.
-
-    So budgets of one seed are nested, and classes come as they come (the paper's rule).
-
-    Raises:
-        InputError: n is negative or more than there are.
-
-    Example:
-        >>> small, large = subsample(10, 3, seed=0), subsample(10, 5, seed=0)
-        >>> small.tolist() == large[:3].tolist()
-        True
-    """
-    if not 0 <= n <= n_rows:
-        raise InputError("a budget larger than the set", expected=f"0 to {n_rows:,}", seen=f"{n:,}")
-    return np.random.default_rng(seed).permutation(n_rows)[:n]
-
-
 def _judge(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -122,7 +107,7 @@ def _judge(
     threshold: float | None,
 ) -> tuple[NDArray[np.int8], _Cuts]:
     """Per row the first rule that drops it (KEPT where none does), and the cuts of all classes."""
-    values, classes = np.asarray(scores, np.float64), np.asarray(labels)
+    values, classes = _floats(scores), np.asarray(labels)
     _check(values, classes, fraction=fraction, cap=cap)
     cuts = _class_cuts(values, classes, fraction=fraction, cap=cap)
     rules = [
@@ -134,61 +119,42 @@ def _judge(
     return np.select(rules, [NO_SCORE, FRACTION, CAP, THRESHOLD], KEPT).astype(np.int8), cuts
 
 
+def _floats(scores: ArrayLike) -> Floats:
+    """Scores in the precision they came in, in which numpy too would take their percentile."""
+    values = np.asarray(scores)
+    return values if values.dtype.kind == "f" else np.asarray(scores, np.float64)
+
+
 def _class_cuts(
-    values: NDArray[np.float64],
-    classes: NDArray[np.generic],
-    *,
-    fraction: float | None,
-    cap: int | None,
+    values: Floats, classes: NDArray[np.generic], *, fraction: float | None, cap: int | None
 ) -> _Cuts:
-    names, rows = np.unique(classes, return_inverse=True)
+    names, rows = _grouped(classes)
     scored = np.flatnonzero(np.isfinite(values))
-    members = np.bincount(rows[scored], minlength=len(names))
-    ordered = values[scored][np.lexsort((values[scored], rows[scored]))]
-    none = np.full(len(names), -np.inf)
-    by_fraction = (
-        none
-        if fraction is None
-        else _percentiles(ordered, members, np.full(len(names), 100 - 100 * fraction))
-    )
-    by_cap = (
-        none
-        if cap is None
-        else _percentiles(ordered, members, np.maximum(0, 100 - 100 * cap / np.maximum(members, 1)))
-    )
-    return _Cuts(rows, by_fraction, by_cap)
+    ordered = scored[np.argsort(rows[scored], kind="stable")]
+    ends = np.cumsum(np.bincount(rows[scored], minlength=names))
+    cuts = np.full((2, names), -np.inf, values.dtype)
+    for number, members in enumerate(np.split(values[ordered], ends[:-1])[:names]):
+        if len(members) and fraction is not None:
+            cuts[0, number] = np.percentile(members, 100 - 100 * fraction)
+        if len(members) and cap is not None:
+            cuts[1, number] = np.percentile(members, max(0, 100 - 100 * cap / len(members)))
+    return _Cuts(rows, cuts[0], cuts[1])
 
 
-def _percentiles(
-    ordered: NDArray[np.float64], members: NDArray[np.int64], percent: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """`np.percentile` of every class at once, to the last bit; -inf for a class without members.
-
-    Args:
-        ordered: scores, class after class, each class ascending.
-        members: how many scores each class has.
-        percent: of each class, 0 to 100.
-    """
-    if not len(ordered):
-        return np.full(len(members), -np.inf)
-    first = np.cumsum(members) - members
-    last = np.maximum(members - 1, 0)
-    place = last * (percent / 100)
-    below = np.floor(place).astype(np.int64)
-    limit = len(ordered) - 1
-    low = ordered[np.minimum(first + below, limit)]
-    high = ordered[np.minimum(first + np.minimum(below + 1, last), limit)]
-    part, gap = place - below, high - low
-    cut = np.where(part < 0.5, low + gap * part, high - gap * (1 - part))
-    return np.where(members > 0, cut, -np.inf)
+def _grouped(classes: NDArray[np.generic]) -> tuple[int, NDArray[np.int64]]:
+    """How many classes there are, and the number of each row's class."""
+    try:
+        names, rows = np.unique(classes, return_inverse=True)
+    except TypeError:
+        raise InputError(
+            "labels of several kinds", expected="one sortable type", seen="a mixture",
+            do="Give every row a label of the same type.",
+        ) from None  # fmt: skip
+    return len(names), rows
 
 
 def _check(
-    values: NDArray[np.float64],
-    classes: NDArray[np.generic],
-    *,
-    fraction: float | None,
-    cap: int | None,
+    values: Floats, classes: NDArray[np.generic], *, fraction: float | None, cap: int | None
 ) -> None:
     if values.ndim != 1 or values.shape != classes.shape:
         seen = f"{values.shape} and {classes.shape}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headwater.adapt.finetune import EncoderAndHead, finetune
 from headwater.clip import Clip, Geometry, resize_images
-from headwater.curate.select import subsample
+from headwater.curate.budget import Budget, draw, share_out
 from headwater.decode import Image8, decode_rgb
 from headwater.errors import SetError
 from headwater.evaluate import accuracy
@@ -74,6 +74,7 @@ def adapt(
     seed: int = 0,
     how: Adaptation | None = None,
     objective: str = "cross_entropy",
+    budget: Budget = "as_they_come",
     metrics: tuple[str, ...] = METRICS,
 ) -> Json:
     """Train `clip` on pairs of some sets and keep the best epoch per metric, in the folder `out`.
@@ -88,6 +89,7 @@ def adapt(
         seed: of the draw and of the training.
         how: the other settings of the training.
         objective: "cross_entropy" on labels, or "contrastive" on captions.
+        budget: "as_they_come", or "balanced": of every class the same number, while it has them.
         metrics: what the best epoch is chosen by, each for itself.
 
     Returns:
@@ -105,6 +107,7 @@ def adapt(
         "n": n,
         "seed": seed,
         "objective": objective,
+        "budget": budget,
         "metrics": list(metrics),
     }
     inputs = {
@@ -115,7 +118,7 @@ def adapt(
     }
     with step(out, "adapt", arguments=arguments, inputs=inputs) as this:
         if not this.finished:
-            lesson = draw_lesson(sets, task, clip.geometry, n=n, seed=seed)
+            lesson = draw_lesson(sets, task, clip.geometry, n=n, seed=seed, budget=budget)
             best, log = train(lesson, task, clip, metrics, lr, seed, objective, how)
             save(out, best, log, task)
             this.counts = {metric: {"epoch": b.epoch, "val": b.val} for metric, b in best.items()}
@@ -189,14 +192,22 @@ def save(out: Path, best: dict[str, Best], log: list[Json], task: Task) -> None:
 
 
 def draw_lesson(
-    sets: Mapping[Path, float], task: Task, geometry: Geometry, *, n: int | None, seed: int
+    sets: Mapping[Path, float],
+    task: Task,
+    geometry: Geometry,
+    *,
+    n: int | None,
+    seed: int,
+    budget: Budget = "as_they_come",
 ) -> Lesson:
-    """The first n pairs of each set's seeded permutation, by share; nested over n."""
+    """N pairs of some sets, of each its share, in each set's own seeded order; nested over n."""
     labels = tuple(task.labels)
     lessons = [load_lesson(f, read_step(f)["digest"], labels, geometry) for f in sets]
     counts = share_out(n, list(sets.values()), [len(lesson.targets) for lesson in lessons])
+    if budget == "balanced":
+        refuse_unlabelled(sets, lessons)
     rows = [
-        subsample(len(lesson.targets), count, seed=seed)
+        draw(lesson.targets, count, seed=seed, budget=budget)
         for lesson, count in zip(lessons, counts, strict=True)
     ]
     drawn = list(zip(lessons, rows, strict=True))
@@ -207,24 +218,15 @@ def draw_lesson(
     )
 
 
-def share_out(n: int | None, shares: list[float], sizes: list[int]) -> list[int]:
-    """How many pairs each set gives; the first ones round up, so that the sum is n.
-
-    Raises:
-        SetError: a set has fewer pairs than its share.
-
-    Example:
-        >>> share_out(5, [0.5, 0.5], [10, 10])
-        [3, 2]
-    """
-    if n is None:
-        return sizes
-    upto = np.ceil(np.cumsum(shares) / sum(shares) * n - 1e-9).astype(int)
-    counts = [int(count) for count in np.diff(upto, prepend=0)]
-    for count, size in zip(counts, sizes, strict=True):
-        if count > size:
-            raise SetError("a set is too small", expected=f"{count:,} pairs", seen=f"{size:,}")
-    return counts
+def refuse_unlabelled(sets: Mapping[Path, float], lessons: list[Lesson]) -> None:
+    """Raise `SetError` where classes cannot take turns, since pairs have none."""
+    for folder, lesson in zip(sets, lessons, strict=True):
+        unlabelled = int((lesson.targets < 0).sum())
+        if unlabelled:
+            raise SetError(
+                f"{folder} cannot be drawn from class by class", expected="a label in every pair",
+                seen=f"{unlabelled:,} pairs without", do="Draw them as they come.",
+            )  # fmt: skip
 
 
 @lru_cache(maxsize=8)
