@@ -50,12 +50,12 @@ def cache_folder() -> Path:
     """Where Headwater keeps what it can make or fetch again: $HEADWATER_CACHE, or the user's.
 
     Example:
-        >>> cache_folder().name
-        'headwater'
+        >>> cache_folder().is_absolute()
+        True
     """
     own = os.environ.get("HEADWATER_CACHE")
     if own:
-        return Path(own).expanduser()
+        return Path(own).expanduser().absolute()
     users = os.environ.get("XDG_CACHE_HOME")
     return (Path(users) if users else Path.home() / ".cache") / "headwater"
 
