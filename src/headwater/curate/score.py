@@ -1,10 +1,11 @@
-"""How well each image fits its class: CLIP similarity to the class's texts.
+"""How well each image fits its texts: CLIP similarity to those of its class, or to its caption.
 
-The features come from ../clip.py; what is done with the scores is told in select.py.
+The features come from ../clip; scoring.py makes score columns of this, select.py keeps the best.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +57,44 @@ def class_scores(
     grouped = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
     for label, rows in zip(found.tolist(), grouped[: len(found)], strict=True):
         scores[rows] = (_unit(images[rows]) @ directions[label].T).max(axis=1)
+    return scores
+
+
+def caption_scores(
+    image_features: ArrayLike,
+    captions: Sequence[str | None],
+    encode_texts: Callable[[list[str]], Floats],
+) -> Floats:
+    """Cosine similarity of each image to its own caption.
+
+    Args:
+        image_features: (n, d); need not be normalized.
+        captions: (n,); None or blank where a pair has none. Equal ones are encoded once.
+        encode_texts: texts to features (n, d), of the model that saw the images.
+
+    Returns:
+        (n,) float32 in -1..1; NaN where there is no caption, or a zero or NaN feature.
+
+    Raises:
+        InputError: images and captions differ in number.
+
+    Example:
+        >>> encode = lambda texts: np.array([[len(text), 0.0] for text in texts], np.float32)
+        >>> caption_scores([[1.0, 0.0], [3.0, 4.0], [1.0, 0.0]], ["a", "b", None], encode).tolist()
+        [1.0, 0.6000000238418579, nan]
+    """
+    images = np.asarray(image_features, np.float32)
+    if len(images) != len(captions):
+        seen = f"{len(images)} and {len(captions)}"
+        raise InputError("every image needs a caption or None", expected="as many", seen=seen)
+    told = dict.fromkeys(c for c in captions if c is not None and c.strip())
+    scores = np.full(len(images), np.nan, np.float32)
+    if told:
+        place = {caption: i for i, caption in enumerate(told)}
+        rows = np.array([i for i, caption in enumerate(captions) if caption in place])
+        texts = _unit(np.asarray(encode_texts(list(place)), np.float32))
+        theirs = texts[[place[str(captions[i])] for i in rows]]
+        scores[rows] = np.einsum("nd,nd->n", _unit(images[rows]), theirs)
     return scores
 
 
