@@ -17,6 +17,7 @@ PUBLIC = {
     "keep_top": "headwater.curate.select",
     "class_scores": "headwater.curate.score",
     "find_copies": "headwater.curate.copies",
+    "find_duplicates": "headwater.curate.duplicates",
     "describe": "headwater.descriptors",
     "zero_shot_head": "headwater.adapt.head",
     "finetune": "headwater.adapt.finetune",

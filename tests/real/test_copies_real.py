@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from headwater.curate.copies import calibrate_threshold, closest, find_copies
+from headwater.curate.calibration import calibrate_threshold
+from headwater.curate.copies import find_copies, nearest
 from headwater.descriptors import COPY_THRESHOLD, describe
 
 DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -107,7 +108,7 @@ def test_other_photographs_are_not_taken_for_copies(described):
             if member.name.endswith(".jpg"):
                 kept.append(Image.open(io.BytesIO(tar.extractfile(member).read())))
     assert (find_copies(describe(kept), described) >= 0).mean() <= 0.02  # true copies among them
-    others = closest(describe(load(TASKS / "tiny20" / "test")), describe(kept))
+    others = nearest(describe(load(TASKS / "tiny20" / "test")), describe(kept))[0]
     assert (others > COPY_THRESHOLD).mean() <= 0.02
 
 
@@ -116,6 +117,6 @@ def test_clothes_laid_out_alike_need_a_threshold_of_their_own():
     rows = describe(clothes)
     crops, again = (describe([f(image) for image in clothes]) for f in (corner, saved))
     threshold = calibrate_threshold(rows, [crops, again])
-    others, own = closest(rows[1::2], rows[::2]), np.arange(len(rows))
+    others, own = nearest(rows[1::2], rows[::2])[0], np.arange(len(rows))
     assert (others > COPY_THRESHOLD).mean() > 2 * (others > threshold).mean()
     assert (find_copies(crops, rows, threshold=threshold) == own).mean() >= 0.9

@@ -36,7 +36,7 @@ mirrored, made 15 % brighter or more colorful, black and white, or cropped by 10
 at least 99 % do; cropped by 15 % at a corner, 58 %. Of 75 labelled candidates all 38 copies do and
 none of the 37 others (lowest copy 0.485, highest other 0.159). Textures are harder (DTD: 2 % of
 others do, 87 % or more of crops), and pictures alike by their making (one product in one pose, one
-digit) need their own: `headwater.curate.copies.calibrate_threshold`. The bounds that
+digit) need their own: `headwater.curate.calibration.calibrate_threshold`. The bounds that
 tests/real/test_copies_real.py holds are looser: 95 % and 2 %."""
 
 WINDOWS = {1.0: 1, 0.93: 2, 0.87: 3, 0.8: 3, 0.73: 1}

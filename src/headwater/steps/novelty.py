@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headwater.curate.copies import closest
+from headwater.curate.copies import nearest
 from headwater.decode import Image8, decode_rgb
 from headwater.descriptors import COPY_THRESHOLD, describe
 from headwater.errors import DecodeError
@@ -43,21 +43,21 @@ def find_near_copies(
     inputs = {"set": read_step(source)["digest"], "pool": pool.digest}
     with step(out, "novelty", arguments={"threshold": limit}, inputs=inputs) as this:
         if not this.finished:
-            table = nearest(source, pool)
+            table = compare_with_pool(source, pool)
             write_table(out / "nearest.parquet", table)
             near = int((table["similarity"] > limit).sum())
             this.counts = {"images": len(table), "near_copies": near}
         return this.counts
 
 
-def nearest(source: Path, pool: Pool) -> pl.DataFrame:
+def compare_with_pool(source: Path, pool: Pool) -> pl.DataFrame:
     """The similarity of each image of a set to the most similar image of the pool."""
     tables = list(iter_pairs(source, ["id", "label", "image"]))
     images = [decode_rgb(d) for table in tables for d in table["image"].struct.field("bytes")]
     described = describe(images)
     best = np.full(len(images), -np.inf, np.float32)
     for shard in track(pool.shards, label="looking for near-copies"):
-        best = np.maximum(best, closest(described, describe(list(pool_images(shard)))))
+        best = np.maximum(best, nearest(described, describe(list(pool_images(shard))))[0])
     rows = pl.concat(tables).select("id", "label")
     return rows.with_columns(pl.Series("similarity", best, dtype=pl.Float32))
 
