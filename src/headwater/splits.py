@@ -6,7 +6,9 @@ itself says is in `task.py`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from headwater.store import digest_file, digest_value
 from headwater.task import Task
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+
+UNFIT = re.compile(r'^[. ]|[. ]$|[<>:"/\\|?*\x00-\x1f\x7f-\x9f]|%(?=[0-9A-Fa-f]{2})')
+"""What no name of a file may hold, would hide it, or reads like an escape."""
 
 
 class Split:
@@ -37,22 +42,32 @@ def load_split(task: Task, split: str) -> Split:
         TaskError: a folder that is no class, a class twice, or an image that cannot be decoded
             (evaluation images are never dropped silently).
     """
+    rows = split_files(task, split)
+    images = [read_image(path) for _, path, _ in track(rows, label=f"reading {split} images")]
+    ids = [name for name, _, _ in rows]
+    return Split(ids, np.array([index for _, _, index in rows], np.int64), images)
+
+
+def split_files(task: Task, split: str) -> list[tuple[str, Path, int]]:
+    """Every image of a split: its id, which is its path inside the split, its file, its class.
+
+    Raises:
+        TaskError: a folder that is no class, a class twice, or no image at all.
+    """
     folder = task.folder(split)
-    rows = [
-        (index, path) for sub, index in class_folders(folder, task) for path in image_files(sub)
+    files = [
+        (path.relative_to(folder).as_posix(), path, index)
+        for sub, index in class_folders(folder, task)
+        for path in image_files(sub)
     ]
-    if not rows:
+    if not files:
         raise TaskError(f"the {split} split is empty", expected="images", seen=f"none in {folder}")
-    images = [_decode(path) for _, path in track(rows, label=f"reading {split} images")]
-    ids = [path.relative_to(folder).as_posix() for _, path in rows]
-    return Split(ids, np.array([index for index, _ in rows], np.int64), images)
+    return files
 
 
 def split_digest(task: Task, split: str) -> str:
     """The sha256 over the names and contents of a split's images."""
-    folder = task.folder(split)
-    files = [path for sub, _ in class_folders(folder, task) for path in image_files(sub)]
-    return digest_value([[p.relative_to(folder).as_posix(), digest_file(p)] for p in files])
+    return digest_value([[name, digest_file(path)] for name, path, _ in split_files(task, split)])
 
 
 def class_folders(folder: Path, task: Task) -> list[tuple[Path, int]]:
@@ -77,14 +92,17 @@ def class_folders(folder: Path, task: Task) -> list[tuple[Path, int]]:
 def class_index(text: str, task: Task) -> int:
     """The index of the class meant by a folder's name: its label, else its name, else alike.
 
-    Case, spaces, underscores, dashes and slashes do not count in the last try.
+    What `file_name` escaped is read back. Case, spaces, underscores, dashes and slashes do not
+    count in the last try.
 
     Raises:
         TaskError: no class, or several, are meant; the nearest labels are given.
     """
-    for known in (task.labels, task.names):
-        if known.count(text) == 1:
-            return known.index(text)
+    meant = unquote(text)
+    for spelling in [meant, text] if file_name(meant) == text else [text]:
+        for known in (task.labels, task.names):
+            if known.count(spelling) == 1:
+                return known.index(spelling)
     alike = [i for i, name in enumerate(task.names) if _squash(name) == _squash(text)]
     alike = alike or [i for i, label in enumerate(task.labels) if _squash(label) == _squash(text)]
     if len(alike) == 1:
@@ -96,6 +114,18 @@ def class_index(text: str, task: Task) -> int:
     )  # fmt: skip
 
 
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder on any system; no two texts share one.
+
+    What does not fit is escaped as in a URL; most texts stay as they are.
+
+    Example:
+        >>> file_name("tree fern"), file_name("AC/DC"), file_name(".."), file_name("100% silk")
+        ('tree fern', 'AC%2FDC', '%2E%2E', '100% silk')
+    """
+    return UNFIT.sub(lambda found: "".join(f"%{b:02X}" for b in found[0].encode()), text)
+
+
 def image_files(folder: Path) -> list[Path]:
     """The image files of one class folder, sorted; nothing that points out of it."""
     root = folder.resolve()
@@ -103,7 +133,12 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(p for p in files if p.is_file() and p.resolve().is_relative_to(root))
 
 
-def _decode(path: Path) -> Image8:
+def read_image(path: Path) -> Image8:
+    """An evaluation image.
+
+    Raises:
+        TaskError: it cannot be decoded.
+    """
     try:
         return decode_rgb(path.read_bytes())
     except DecodeError as error:
