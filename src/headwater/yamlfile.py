@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -73,7 +73,8 @@ def validate(
     except ValidationError as mistakes:
         # A misspelled key also leaves the right one missing: it is told first.
         first = min(mistakes.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        place = tuple(part for part in first["loc"])
+        # A tag such as <rule> says what a value was taken for; it stands nowhere in the file.
+        place = tuple(part for part in first["loc"] if not str(part).startswith("<"))
         line = line_of(text, place)
         where = f"{name}, line {line}" if line else name
         what = ".".join(str(part) for part in place) or "the file"
@@ -121,21 +122,26 @@ def _child(node: Any, part: int | str) -> tuple[Any, Any] | None:
 
 
 def _nearest_key(place: Place, value: Any, model: type[BaseModel]) -> str:
-    fields = _fields_at(place[:-1], model)
+    fields = _fields_at(place[:-1], value, model)
     near = difflib.get_close_matches(str(place[-1]), fields, n=1)
     if near:
         return f"Did you mean {near[0]}?"
     return f"Known keys: {', '.join(fields)}." if fields else "Remove it."
 
 
-def _fields_at(place: Place, model: type[BaseModel]) -> list[str]:
+def _fields_at(place: Place, value: Any, model: type[BaseModel]) -> list[str]:
     """The keys allowed at `place`; a step that is no field (a list index, a map key) is skipped."""
-    here = model
+    kinds = [model]
     for part in place:
-        field = here.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        for kind in (inner, *getattr(inner, "__args__", ())):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                here = kind
-                break
-    return [f.alias or name for name, f in here.model_fields.items()]
+        value = value[part]
+        fields = [kind.model_fields[part] for kind in kinds if part in kind.model_fields]
+        kinds = [inner for field in fields for inner in _models_in(field.annotation)] or kinds
+    fits = max(kinds, key=lambda kind: len(kind.model_fields.keys() & value))
+    return [field.alias or name for name, field in fits.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models an annotation speaks of, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
