@@ -1,9 +1,9 @@
-"""How well images fit their classes, against a plain version and toys one can picture."""
+"""How well images fit their texts, against a plain version and toys one can picture."""
 
 import numpy as np
 import pytest
 
-from headwater.curate.score import class_scores
+from headwater.curate.score import caption_scores, class_scores
 from headwater.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -82,3 +82,27 @@ def test_what_does_not_belong_together_is_refused(images, labels, texts, why):
 def test_an_unknown_aggregate_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="expected mean or max, saw median"):
         class_scores(np.ones((1, 3)), [0], np.ones((1, 1, 3)), aggregate="median")
+
+
+def test_each_image_is_scored_against_its_own_caption():
+    asked = []
+
+    def encode(texts):
+        asked.extend(texts)
+        return np.array([[len(text), 0.0] for text in texts], np.float32)
+
+    images = [[1, 0], [3, 4], [0, 2], [1, 0], [1, 0], [0, 0]]
+    captions = ["oak", "oak", "elm", None, "  ", "oak"]
+    scores = caption_scores(images, captions, encode)
+    assert scores == pytest.approx([1, 0.6, 0, np.nan, np.nan, np.nan], nan_ok=True)
+    assert asked == ["oak", "elm"]
+
+
+def test_without_captions_nobody_is_asked():
+    assert np.isnan(caption_scores([[1.0]], [None], None)).all()
+    assert caption_scores(np.zeros((0, 2)), [], None).shape == (0,)
+
+
+def test_captions_and_images_go_together():
+    with pytest.raises(InputError, match="every image needs a caption"):
+        caption_scores([[1.0]], [], None)

@@ -50,13 +50,13 @@ def class_scores(
     images = np.asarray(image_features, np.float32)
     texts = np.asarray(text_features, np.float32)
     classes = np.asarray(labels)
-    _check(images, classes, texts)
-    directions = _directions(texts, aggregate)
+    _check(images, classes, texts, aggregate)
     scores = np.full(len(images), np.nan, np.float32)
     found, counts = np.unique(classes, return_counts=True)
     grouped = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
     for label, rows in zip(found.tolist(), grouped[: len(found)], strict=True):
-        scores[rows] = (_unit(images[rows]) @ directions[label].T).max(axis=1)
+        directions = _directions(texts[label], aggregate)
+        scores[rows] = (_unit(images[rows]) @ directions.T).max(axis=1)
     return scores
 
 
@@ -99,12 +99,8 @@ def caption_scores(
 
 
 def _directions(texts: Floats, aggregate: str) -> Floats:
-    """What a class is compared with: (classes, 1 or templates, d), unit rows."""
-    if aggregate == "mean":
-        return _unit(texts.mean(axis=1, keepdims=True))
-    if aggregate == "max":
-        return _unit(texts)
-    raise InputError("unknown way to aggregate templates", expected="mean or max", seen=aggregate)
+    """What a class is compared with, from its texts (templates, d): (1 or templates, d), unit."""
+    return _unit(texts.mean(axis=0, keepdims=True) if aggregate == "mean" else texts)
 
 
 def _unit(rows: Floats) -> Floats:
@@ -113,7 +109,11 @@ def _unit(rows: Floats) -> Floats:
         return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
 
 
-def _check(images: Floats, classes: NDArray[Any], texts: Floats) -> None:
+def _check(images: Floats, classes: NDArray[Any], texts: Floats, aggregate: str) -> None:
+    if aggregate not in ("mean", "max"):
+        raise InputError(
+            "unknown way to aggregate templates", expected="mean or max", seen=aggregate
+        )
     shapes = f"{images.shape}, {classes.shape} and {texts.shape}"
     fits = (images.ndim, classes.ndim, texts.ndim) == (2, 1, 3)
     if not fits or len(images) != len(classes) or images.shape[1] != texts.shape[2]:
