@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from tests.tiny_clip import CONFIG, TEXT, save_tiny_clip, tinted_images, tiny_clip
+from tests.tiny_clip import CONFIG, TEXT, VISION, save_tiny_clip, tinted_images, tiny_clip
 
 from headwater.clip import (
     CONFIG_NAME,
@@ -24,6 +25,8 @@ from headwater.clip import (
 )
 from headwater.clip.texts import is_causal
 from headwater.errors import InputError, ModelError
+
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +163,25 @@ def test_batches_change_nothing_but_float_noise():
     small = clip.encode_texts(texts, batch_size=2)
     np.testing.assert_allclose(small, clip.encode_texts(texts), atol=1e-5)
     assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, clip.dim)
+
+
+@pytest.mark.parametrize("vision", [VISION, RESNET], ids=["vit", "resnet"])
+def test_an_image_gets_the_same_bits_whatever_is_encoded_with_it(vision):
+    clip = untrained_clip(CONFIG | {"vision_cfg": vision})
+    images, _ = tinted_images(40)
+    whole = clip.encode_images(images)
+    for rows in ([0], [7, 3], range(13), range(5, 40), [39, 39, 2]):
+        np.testing.assert_array_equal(clip.encode_images(images[list(rows)]), whole[list(rows)])
+
+
+def test_what_decides_the_features_is_in_their_digest(tmp_path):
+    tiny_clip().save(tmp_path / "a")
+    clip = load_clip(tmp_path / "a")
+    assert clip.features_digest == load_clip(tmp_path / "a").features_digest
+    assert clip.copy().features_digest is tiny_clip().features_digest is None
+    squashing = replace(clip, preprocess=replace(clip.preprocess, resize_mode="squash"))
+    others = [squashing, replace(clip, digest="0"), replace(clip, config={**clip.config, "a": 1})]
+    assert len({clip.features_digest, *(other.features_digest for other in others)}) == 4
 
 
 def test_normalize_is_a_choice_for_texts():
