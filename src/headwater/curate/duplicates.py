@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from headwater.curate import similarity
 from headwater.curate.similarity import (
@@ -99,56 +99,60 @@ class _Sieve:
     def sift(self, members: Ints) -> Ints:
         """For each of these rows the earlier one of them that stays in its place, or -1."""
         instead = np.full(len(members), -1, np.int64)
-        stay = members.copy()  # filled from the front with those that stay
+        stay = np.empty_like(members)  # filled from the front
         count = 0
-        for part in slices(len(members), similarity.COLUMNS):
-            rows, found = members[part], instead[part]
-            for kept in slices(count, similarity.COLUMNS):
-                open_ = np.flatnonzero(found < 0)
-                pairs = self._alike(rows[open_], stay[kept])
+        for part in slices(len(members), similarity.ROWS):
+            rows, found, before = members[part], instead[part], count
+            self._sift_against(stay[:before], rows, found)
+            for few in slices(len(rows), similarity.COLUMNS):
+                self._sift_against(stay[before:count], rows[few], found[few])
+                self._sift_each_other(rows[few], found[few])
+                new = rows[few][found[few] < 0]
+                stay[count : count + len(new)] = new
+                count += len(new)
+        return instead
+
+    def _sift_against(self, stay: Ints, rows: Ints, found: Ints) -> None:
+        """Write down which of some rows are like one of those that stay."""
+        open_ = np.flatnonzero(found < 0)
+        left = self._descriptors[rows[open_]]
+        for kept in slices(len(stay), similarity.COLUMNS):
+            if not len(open_):
+                return
+            pairs = self._alike(left, self._descriptors[stay[kept]], self._errors[rows[open_]])
+            if len(pairs.rows):
                 fallen, first = np.unique(pairs.rows, return_index=True)
                 found[open_[fallen]] = stay[kept][pairs.columns[first]]
-            self._sift_each_other(rows, found)
-            new = rows[found < 0]
-            stay[count : count + len(new)] = new
-            count += len(new)
-        return instead
+                open_ = np.delete(open_, fallen)
+                left = np.delete(left, fallen, axis=0)
 
     def _sift_each_other(self, rows: Ints, found: Ints) -> None:
         """Write down which of some rows, not like any before them, are like one another."""
         open_ = np.flatnonzero(found < 0)
-        pairs = self._alike(rows[open_], rows[open_])
-        earlier = pairs.columns < pairs.rows
-        later, others = pairs.rows[earlier], pairs.columns[earlier]
+        if not len(open_):
+            return
+        left = self._descriptors[rows[open_]]
+        pairs = self._alike(left, left, self._errors[rows[open_]])
+        pairs = pairs.at(pairs.columns < pairs.rows)
         stays = np.ones(len(open_), np.bool_)
-        for row, alike in zip(*_by_row(later, others), strict=True):
+        for row, alike in _by_row(pairs):
             kept = alike[stays[alike]]
             if len(kept):
                 stays[row] = False
                 found[open_[row]] = rows[open_[kept[0]]]
 
-    def _alike(self, left: Ints, right: Ints) -> Pairs:
-        """The pairs among rows (n,) and (m,) whose similarity is above the limit, by row."""
-        if not len(left) or not len(right):
-            return Pairs(left[:0], left[:0], np.empty(0, np.float32))
-        rows, columns = self._descriptors[left], self._descriptors[right]
-        errors = self._errors[left]
-        block, largest = self._product.of(rows, columns)
+    def _alike(self, left: Descriptors, right: Descriptors, errors: Float64) -> Pairs:
+        """The pairs whose similarity is above the limit; near the limit float64 tells."""
+        block, largest = self._product.of(left, right)
         pairs = cells_from(block, largest, self._limit - errors)
-        return self._settled(pairs, rows, columns, errors)
-
-    def _settled(
-        self, pairs: Pairs, rows: Descriptors, columns: Descriptors, errors: Float64
-    ) -> Pairs:
-        """Of pairs that may be alike those that are: near the limit float64 tells."""
         alike = pairs.similarity > self._limit + errors[pairs.rows]
         open_ = np.flatnonzero(~alike)
-        known = exact(rows, columns, pairs.rows[open_], pairs.columns[open_])
+        known = exact(left, right, pairs.rows[open_], pairs.columns[open_])
         alike[open_] = known.astype(np.float32) > self._limit
         return pairs.at(alike)
 
 
-def _by_row(rows: Ints, columns: Ints) -> tuple[list[int], list[NDArray[np.int64]]]:
-    """Sorted rows, each once, and the columns of each."""
-    distinct, starts = np.unique(rows, return_index=True)
-    return distinct.tolist(), np.split(columns, starts[1:]) if len(rows) else []
+def _by_row(pairs: Pairs) -> Iterator[tuple[int, Ints]]:
+    """Each row that is in a pair, with its columns."""
+    rows, starts = np.unique(pairs.rows, return_index=True)
+    yield from zip(rows.tolist(), np.split(pairs.columns, starts[1:]), strict=False)
