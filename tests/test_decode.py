@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headwater.decode import DRAFT_GAP, MAX_BYTES, decode_rgb, encode_jpeg, encode_png, open_rgb
+from headwater.decode import (
+    DRAFT_GAP,
+    MAX_BYTES,
+    decode_rgb,
+    encode_jpeg,
+    encode_png,
+    open_image,
+    open_rgb,
+)
 from headwater.errors import DecodeError
 
 
@@ -97,3 +105,28 @@ def test_a_large_jpeg_is_decoded_small_and_a_small_one_as_it_is(side, wanted, co
 
 def test_what_is_no_jpeg_is_decoded_whole() -> None:
     assert open_rgb(encode_png(np.zeros((256, 256, 3), np.uint8)), wanted=32).size == (256, 256)
+
+
+@pytest.mark.parametrize("codec", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_size_and_codec_are_those_of_the_file(codec: str) -> None:
+    opened = open_image(saved(Image.fromarray(NOISE), format=codec))
+    assert opened[1:] == (30, 40, codec)
+    assert opened.image.size == (30, 40)
+
+
+def test_several_pictures_of_a_camera_in_one_file_are_jpeg() -> None:
+    pictures = [Image.fromarray(NOISE), Image.fromarray(NOISE[::-1])]
+    data = saved(pictures[0], format="MPO", save_all=True, append_images=pictures[1:])
+    assert open_image(data).codec == "JPEG"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_image(orientation: int) -> None:
+    image = Image.fromarray(np.repeat(np.repeat(NOISE, 10, 0), 10, 1))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    for codec, wanted in (("JPEG", None), ("JPEG", 32), ("PNG", None)):
+        opened = open_image(saved(image, format=codec, exif=exif), wanted=wanted)
+        lying = orientation > 4
+        assert (opened.width, opened.height) == ((400, 300) if lying else (300, 400))
+        assert (opened.image.width > opened.image.height) == lying

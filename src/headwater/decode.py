@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from headwater.errors import DecodeError
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+CODECS = {"MPO": "JPEG"}  # several JPEGs in one file, as some cameras write them
+
+ORIENTATION = 0x0112  # the tag of EXIF; from 5 on, the picture lies on its side
+LYING = (5, 6, 7, 8)
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -34,8 +38,30 @@ gap of 1, on photos at 256 px, 0.994 (lowest 0.955), so that was left.
 Image8 = NDArray[np.uint8]
 
 
+class Opened(NamedTuple):
+    """A PIL image in RGB, with its size and codec as they are in the file.
+
+    The size is that of the upright image, however small it was decoded.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    codec: str
+
+
 def open_rgb(data: bytes, *, wanted: int | None = None) -> Image.Image:
-    """A PIL image in RGB: EXIF orientation applied, transparency laid on white, first frame.
+    """The picture alone of `open_image`.
+
+    Example:
+        >>> open_rgb(encode_png(np.zeros((2, 3, 3), np.uint8))).size
+        (3, 2)
+    """
+    return open_image(data, wanted=wanted).image
+
+
+def open_image(data: bytes, *, wanted: int | None = None) -> Opened:
+    """An image in RGB: EXIF orientation applied, transparency laid on white, first frame.
 
     Args:
         data: an encoded image.
@@ -47,7 +73,9 @@ def open_rgb(data: bytes, *, wanted: int | None = None) -> Image.Image:
         DecodeError: with a reason fit for the decisions: `empty file`, `too many pixels`, ...
 
     Example:
-        >>> open_rgb(b"")
+        >>> open_image(encode_png(np.zeros((2, 3, 3), np.uint8)))[1:]
+        (3, 2, 'PNG')
+        >>> open_image(b"")
         Traceback (most recent call last):
             ...
         headwater.errors.DecodeError: empty file
@@ -60,11 +88,16 @@ def open_rgb(data: bytes, *, wanted: int | None = None) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
                 raise DecodeError("too many pixels")
+            codec = CODECS.get(image.format or "", image.format or "")
             if wanted is not None:
                 image.draft(None, (DRAFT_GAP * wanted, DRAFT_GAP * wanted))
-            return _to_rgb(ImageOps.exif_transpose(image))
+            upright = _to_rgb(ImageOps.exif_transpose(image))
+            if image.getexif().get(ORIENTATION) in LYING:
+                width, height = height, width
+            return Opened(upright, width, height, codec)
     except DecodeError:
         raise
     except UnidentifiedImageError:
