@@ -15,18 +15,18 @@ Copies are looked for in curate/copies.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from headwater.errors import InputError
+from headwater.descriptors.descriptor import Descriptor
+from headwater.descriptors.pictures import Floats, Images, Pixels, as_rgb
+from headwater.store import digest_value
 
-Floats = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
-Images = Sequence[Image.Image | Pixels] | Pixels
+VERSION = 1
+"""To be raised whenever the numbers change without one of the constants below."""
 
 DIMENSIONS = 1024
 COPY_THRESHOLD = 0.2
@@ -52,6 +52,23 @@ SPREAD = 2.0  # pixels that contrast is evened out over
 NOISE = 6.0  # gray levels: edges much weaker are noise and stay weak
 FAINT = 2.0  # the same for colors
 BLOCK = 256  # pictures described at once
+
+
+def builtin_descriptor() -> Descriptor:
+    """The descriptor as the others are given; its digest changes with its numbers.
+
+    Example:
+        >>> builtin_descriptor().name
+        'builtin'
+    """
+    digest = f"builtin-{VERSION}-{digest_value(_parameters())}"
+    return Descriptor("builtin", COPY_THRESHOLD, digest, describe)
+
+
+def _parameters() -> list[object]:
+    """All constants that decide a row."""
+    shapes = [DIMENSIONS, list(WINDOWS.items()), SIDE, CELLS, PLANES, MIRRORED]
+    return [*shapes, SHARPNESS, COLOR, SPREAD, NOISE, FAINT]
 
 
 def describe(images: Images) -> Floats:
@@ -83,22 +100,13 @@ def describe(images: Images) -> Floats:
 
 
 def _describe(images: Images) -> Floats:
-    pictures = [_rgb(image) for image in images]
+    pictures = [as_rgb(image) for image in images]
     seen = _see(np.stack([_shrink(picture, (0, 0, *picture.size)) for picture in pictures]))
     oblong = [row for row, picture in enumerate(pictures) if picture.width != picture.height]
     if oblong:
         middles = [_shrink(pictures[row], _middle(pictures[row])) for row in oblong]
         seen[oblong] += _see(np.stack(middles))
     return np.asarray(seen / np.linalg.norm(seen, axis=1, keepdims=True), np.float32)
-
-
-def _rgb(image: Image.Image | Pixels) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        seen = f"{image.dtype} {image.shape}"
-        raise InputError("not a picture", expected="PIL images or uint8 (h, w, 3)", seen=seen)
-    return Image.fromarray(image)
 
 
 def _middle(image: Image.Image) -> tuple[float, float, float, float]:
