@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.decode import encode_png
 from headwater.errors import TaskError
-from headwater.splits import class_index, load_split, split_digest
+from headwater.splits import class_index, file_name, load_split, split_digest
 from headwater.task import load_task
 
 GARDEN = """\
@@ -78,3 +82,22 @@ def test_a_missing_split_is_named(tmp_path: Path) -> None:
     task = load_task(write_garden(tmp_path))
     with pytest.raises(TaskError, match="no val split: expected val, saw test"):
         load_split(task, "val")
+
+
+@given(st.text(min_size=1))
+def test_the_name_of_a_file_leads_back_to_its_text(text: str) -> None:
+    name = file_name(text)
+    assert unquote(name) == text
+    assert not set(name) & set('/\\:*?"<>|\0\n')
+    assert name not in (".", "..")
+    assert not name.startswith((".", " "))
+
+
+def test_an_escaped_folder_is_its_class(tmp_path: Path) -> None:
+    labels = ["AC/DC", "AC%2FDC", "AC DC", "..", "100% silk"]
+    told = {"format": 1, "name": "odd", "classes": labels}
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump(told))
+    task = load_task(tmp_path / "odd.yaml")
+    names = [file_name(label) for label in labels]
+    assert names == ["AC%2FDC", "AC%252FDC", "AC DC", "%2E%2E", "100% silk"]
+    assert [task.labels[class_index(name, task)] for name in names] == labels

@@ -4,11 +4,14 @@ import pickle
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.errors import TaskError
 from headwater.expression import parse_query
 from headwater.retrieve.words import match_captions
-from headwater.task import builtin_tasks, load_task
+from headwater.task import Task, builtin_tasks, load_task
 
 GARDEN = """\
 format: 1
@@ -61,6 +64,10 @@ def test_an_unknown_task_lists_the_known_ones() -> None:
         load_task("gardn")
 
 
+PROMPTS = """\
+prompts: {evaluation: ["a {}, seen from above"], synthesis: ["{a} {} in the rain"]}
+"""
+
 QUERIES = """\
 format: 1
 name: pond
@@ -104,3 +111,23 @@ def test_a_class_without_any_query_is_said(tmp_path: Path) -> None:
     text = "format: 1\nname: pond\nclasses:\n- {label: frog, queries: []}\n"
     with pytest.raises(TaskError, match=r"line 4: .*nothing to search captions for"):
         load_task(write_garden(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", [GARDEN, QUERIES.format(last="frog pond"), GARDEN + PROMPTS])
+def test_a_task_written_out_is_the_same_task(tmp_path: Path, text: str) -> None:
+    task = load_task(write_garden(tmp_path, text))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/task.yaml").write_text(task.to_yaml(tmp_path / "other"), encoding="utf-8")
+    again = load_task(tmp_path / "other/task.yaml")
+    assert again.digest == task.digest
+    assert {k: p.resolve() for k, p in again.images.items()} == {
+        k: p.resolve() for k, p in task.images.items()
+    }
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
+def test_any_text_survives_a_task_file(label: str, name: str, query: str) -> None:
+    told = {"label": label, "name": name, "queries": [query]}
+    task = Task.model_validate({"format": 1, "name": "x", "classes": [told, "rose" + label]})
+    again = Task.model_validate(yaml.safe_load(task.to_yaml(Path())))
+    assert again.digest == task.digest

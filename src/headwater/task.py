@@ -15,10 +15,12 @@ The images themselves are read in `splits.py`.
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -151,6 +153,21 @@ class Task(BaseModel):
         """Identifies what was asked: names, prompts and queries, not where images lie."""
         return digest_value(self.model_dump(mode="json", exclude={"images"}))
 
+    def to_yaml(self, folder: Path) -> str:
+        """The text of a task file that lies in `folder`: paths of images are relative to it."""
+        told = {
+            "format": self.format,
+            "name": self.name,
+            "classes": [_short(c) for c in self.classes],
+            "prompts": self.prompts.model_dump(mode="json", exclude_defaults=True),
+            "images": {
+                split: Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+                for split, path in self.images.items()
+            },
+        }
+        full = {key: value for key, value in told.items() if value != {}}
+        return yaml.safe_dump(full, sort_keys=False, allow_unicode=True)
+
     def __hash__(self) -> int:
         """So that a process can keep what it read of a task."""
         return hash(self.digest)
@@ -211,6 +228,18 @@ def _read(path: Path, *, base: Path | None) -> Task:
     if base is None:
         return task
     return task.model_copy(update={"images": {k: base / p for k, p in task.images.items()}})
+
+
+def _short(c: ClassName) -> object:
+    """A class as a person would write it: without what follows from the rest."""
+    told: dict[str, Any] = {"label": c.label}
+    if c.name != c.label:
+        told["name"] = c.name
+    if c.caption_query:
+        told["caption_query"] = list(c.caption_query)
+    if c.queries != (() if c.caption_query else (c.name,)):
+        told["queries"] = list(c.queries)
+    return told if len(told) > 1 else c.label
 
 
 def _builtin(name: str) -> Path:

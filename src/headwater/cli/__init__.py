@@ -4,7 +4,8 @@ Results go to standard output (`--json` for machines), progress and errors to st
 
     studies.py    demo, run, status, compare, report     sourcing.py   doctor, retrieve, ...
     learning.py   curate, adapt, evaluate, predict       pools.py      pool describe, pool embed
-    looking.py    why, task list, task show              options.py    what they share
+    looking.py    why, task list, task show              labelling.py  task label
+    options.py    what they share
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from typing import Any
 
 import typer
 
-from headwater.cli import learning, looking, pools, sourcing, studies  # noqa: F401, add commands
+from headwater.cli import (  # noqa: F401, add commands
+    labelling,
+    learning,
+    looking,
+    pools,
+    sourcing,
+    studies,
+)
 from headwater.cli.apps import app
 from headwater.errors import HeadwaterError, RunError, plain
 

@@ -12,7 +12,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-task_app = typer.Typer(no_args_is_help=True, help="Look at tasks.", rich_markup_mode=None)
+task_app = typer.Typer(
+    no_args_is_help=True, help="Look at tasks, and label images for one.", rich_markup_mode=None
+)
 pool_app = typer.Typer(no_args_is_help=True, help="Look at and embed pools.", rich_markup_mode=None)
 app.add_typer(task_app, name="task")
 app.add_typer(pool_app, name="pool")

@@ -2,5 +2,6 @@
 
 embed       a pool -> vectors            retrieve, synthesize, perturb, importing -> a set
 curate      a set -> a set               adapt, evaluate, predict -> models, predictions
+label, sample; answers, labelled         a pool -> a page a person labels -> a split
 sets, exam  what several verbs share     novelty: near-copies; why: one pair's story
 """
