@@ -2,6 +2,7 @@
 
     data/pairs-00000-of-00004.parquet   one row a pair; key (id, label)
     decisions.parquet                   every pair ever considered, kept or not, and why
+    candidates.parquet                  curated: what was found out about every pair judged
     funnel.json                         pairs left after each step, per class
     README.md                           the data card; `datasets.load_dataset(folder)` works
     step.json                           what made it, written last (see store.py)
@@ -48,6 +49,8 @@ DECISION_SCHEMA: dict[str, Any] = {
     "reason": pl.String,
     "score": pl.Float32,
 }
+
+CANDIDATES = "candidates.parquet"
 
 WAITING = "needs_download"
 """What a funnel calls kept pairs whose image nobody has fetched yet."""

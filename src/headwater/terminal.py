@@ -62,17 +62,68 @@ def rows_by_name(values: Mapping[str, Row]) -> None:
         print(f"{plain(name)}: " + ", ".join(f"{key} {text(value)}" for key, value in row.items()))
 
 
-def story(decisions: Sequence[Row]) -> None:
-    """The decisions on a pair, and the pair itself where it was kept."""
-    for row in decisions:
-        fate = "kept" if row["kept"] else "dropped"
-        score = "" if row["score"] is None else f", score {row['score']:.4f}"
-        label = row["label"] or "(no label)"
-        reason = "" if row["kept"] else f": {row['reason']}"
-        print(plain(f"{row['id']} as {label}: {fate} at {row['step']}{reason}{score}"))
-        for key, value in (row["pair"] or {}).items():
-            if value is not None:
-                print(f"    {key}: {_short(text(value))}")
+def story(stories: Sequence[Row]) -> None:
+    """What became of a pair, under each label: its fate, where it came from, its scores."""
+    for number, told in enumerate(stories):
+        if number:
+            print()
+        print(plain(_fate(told)))
+        for name, value in _origin(told).items():
+            print(f"    {name:<8} {plain(value)}")
+        if told["scores"]:
+            rows([_score_row(score) for score in told["scores"]])
+
+
+def _fate(told: Row) -> str:
+    fate = "kept" if told["kept"] else "dropped"
+    reason = "" if told["kept"] else f": {told['reason']}"
+    score = "" if told["score"] is None else f", score {text(told['score'])}"
+    return (
+        f"{told['id']} as {told['label'] or '(no label)'}: {fate} at {told['step']}{reason}{score}"
+    )
+
+
+def _origin(told: Row) -> dict[str, str]:
+    """What is on record of a pair, in the order of its way; nothing stands there empty."""
+    pair, image, copy = told["pair"] or {}, told["image"], told["copy"]
+    span = f", bytes {pair['start']} to {pair['end']}" if told["match"] else ""
+    query = f' with "{pair["query"]}"{span}' if pair.get("query") else ""
+    facts = {
+        "from": f"{pair['pool']}, key {told['key']}" if pair else "",
+        "url": pair.get("url"),
+        "found by": f"{pair['found_by']}{query}" if pair.get("found_by") else "",
+        "caption": _marked(told["match"]) if told["match"] else _short(pair.get("caption") or ""),
+        "image": "{width} x {height} {codec}, as it came".format_map(image) if image else "",
+        "passed": ", ".join(told["passed"]),
+        "copy": _nearest(copy) if copy else "",
+        "record": "" if pair else "its decision is all the set has: nothing else was kept of it",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _nearest(copy: Row) -> str:
+    limit = "" if copy["limit"] is None else f"; a copy is above {text(copy['limit'])}"
+    return f"nearest is {copy['of']}, similarity {text(copy['similarity'])}{limit}"
+
+
+def _marked(match: Row) -> str:
+    """A caption with its match in brackets; of a long one what stands around it."""
+    room = LETTERS // 2
+    before, after = match["before"][-room:], match["after"][:room]
+    ends = ["... " if before != match["before"] else "", " ..." if after != match["after"] else ""]
+    return f"{ends[0]}{before}[{_short(match['match'])}]{after}{ends[1]}"
+
+
+def _score_row(score: Row) -> Row:
+    fates = {True: "passed", False: "fell", None: "not reached" if score["gate"] else None}
+    return {
+        "score": score["score"],
+        "value": score["value"],
+        "rank": None if score["rank"] is None else f"{score['rank']:,} of {score['of']:,}",
+        "gate": fates[score["passed"]],
+        "lowest kept": score["lowest_kept"],
+        "cut": score["cut"],
+    }
 
 
 def task(value: Row) -> None:
