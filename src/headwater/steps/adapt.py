@@ -23,6 +23,7 @@ from headwater.decode import Image8, decode_rgb
 from headwater.errors import SetError
 from headwater.evaluate import accuracy
 from headwater.pairs import read_pairs
+from headwater.steps.agreement import check_classes, check_mix
 from headwater.steps.evaluate import model_digest, off_the_shelf_head
 from headwater.steps.exam import (
     METRICS,
@@ -96,7 +97,7 @@ def adapt(
         {metric: {"epoch": .., "val": accuracy or None}}.
 
     Raises:
-        SetError: fewer pairs than asked for, or a label the task does not have.
+        SetError: fewer pairs than asked for, a set for other classes, or ids that clash.
         RunError: the loss became NaN.
     """
     how = how or Adaptation()
@@ -118,6 +119,9 @@ def adapt(
     }
     with step(out, "adapt", arguments=arguments, inputs=inputs) as this:
         if not this.finished:
+            for folder in sets:
+                check_classes(folder, task)
+            check_mix(list(sets))
             lesson = draw_lesson(sets, task, clip.geometry, n=n, seed=seed, budget=budget)
             best, log = train(lesson, task, clip, metrics, lr, seed, objective, how)
             save(out, best, log, task)

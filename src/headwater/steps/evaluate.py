@@ -13,6 +13,7 @@ from headwater.adapt.head import zero_shot_head
 from headwater.clip import HEAD_NAME, WEIGHTS_NAME, Clip, load_clip, load_head
 from headwater.errors import ModelError
 from headwater.evaluate import measure
+from headwater.steps.agreement import first_difference
 from headwater.steps.exam import (
     METRICS,
     encode,
@@ -97,10 +98,13 @@ def open_folder(folder: Path, task: Task) -> Opened:
     if not (folder / HEAD_NAME).exists():
         return clip, off_the_shelf_head(clip, task)
     head, labels = load_head(folder)
-    if labels and list(labels) != task.labels:
+    differ = first_difference(task.labels, labels) if labels else None
+    if not labels and len(head) != len(task.labels):
+        differ = f"{len(task.labels):,} classes", f"{len(head):,}"
+    if differ:
         raise ModelError(
-            f"the head of {folder} was made for other classes",
-            expected=", ".join(task.labels[:4]), seen=", ".join(labels[:4]),
+            f"the head of {folder} was not made for the classes of task {task.name}",
+            expected=differ[0], seen=differ[1], do="Name the task it was made for.",
         )  # fmt: skip
     return clip, head
 
