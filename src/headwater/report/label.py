@@ -46,8 +46,8 @@ def render_label(task: str, names: Mapping[str, str], pictures: Sequence[Picture
         task=task,
         known=known[:16],
         buttons=len(names) if len(names) <= BUTTONS else 0,
-        none=NONE,
-        skipped=SKIPPED,
+        none_said=NONE,  # `none` means nothing to the template
+        skip_said=SKIPPED,
         classes=[{"label": _exact(label), "name": name} for label, name in names.items()],
         pictures=[_shown(each) for each in pictures],
     )
