@@ -204,7 +204,9 @@ def shown(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value == {}:
         return "none"
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) or (
+        value and isinstance(value, tuple) and isinstance(value[0], BaseModel)
+    ):
         return "see below"
     value = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()

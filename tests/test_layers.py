@@ -23,7 +23,7 @@ FLOORS = [
     ["miniature", "terminal"],
     ["study"],
     ["findings", "summary"],
-    ["choices"],
+    ["choices", "gate"],
     ["trials"],
     ["recipe"],
     ["steps"],

@@ -7,6 +7,7 @@ import yaml
 
 from headwater.errors import RecipeError, SetError
 from headwater.recipe import Recipe, builtin_folder, load_recipe, move, refuse_other_study
+from headwater.steps.settings import USUAL_RULES
 
 SMALL = """\
 format: 1
@@ -45,18 +46,42 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
 
 
 def test_a_source_may_be_curated_in_its_own_way(tmp_path: Path) -> None:
-    text = SMALL.replace("{n: 10}}", "{n: 10}, curate: {fraction: null}}") + "curate: {size: 64}\n"
+    text = SMALL.replace("{n: 10}}", "{n: 10}, curate: {rules: []}}") + "curate: {size: 64}\n"
     recipe = load_recipe(write(tmp_path / "a", text))
     (tmp_path / "again.yaml").write_text(recipe.dump())
     for told in (recipe, load_recipe(tmp_path / "again.yaml")):
         real, made = told.curation("real"), told.curation("made")
-        assert (real.fraction, made.fraction) == (0.3, None)
+        assert (real.rules, made.rules) == (USUAL_RULES, ())
         assert (real.size, made.size) == (64, 64)
 
 
+def test_files_of_a_curation_are_seen_from_the_study(tmp_path: Path) -> None:
+    curation = (
+        "{heads: {safety: nsfw.pth}, reject: bad.csv, rules: [{score: mine.py:warmth, cap: 9}]}"
+    )
+    path = write(tmp_path / "a", SMALL + f"curate: {curation}\n")
+    for name in ("nsfw.pth", "bad.csv", "mine.py"):
+        (path.parent / name).touch()
+    recipe = load_recipe(path)
+    assert recipe.curate.reject == str(path.parent / "bad.csv")
+    seen = move(recipe, Path(), relative_to=tmp_path / "study").curate
+    assert (seen.heads["safety"], seen.reject) == ("../a/nsfw.pth", "../a/bad.csv")
+    assert seen.rules[0].score == "../a/mine.py:warmth"
+    assert seen.arguments == recipe.curate.arguments  # what is done does not depend on places
+
+
+def test_a_study_stays_with_the_descriptor_it_was_begun_with(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "a"))
+    begun = recipe.settle_descriptor(None)
+    assert begun.curate.descriptor == "builtin"  # no weights, and no network in tests
+    other = load_recipe(tmp_path / "a" / "small.yaml", changes=("curate.descriptor=sscd",))
+    assert recipe.settle_descriptor(other).curation("made").descriptor == "sscd"
+
+
 def test_changes_replace_what_the_file_says(tmp_path: Path) -> None:
-    changes = ("adapt.epochs=3", "seeds=[4, 5]", "sources.made.synthesize.steps=7")
+    changes = ("adapt.epochs=3", "seeds=[4, 5]", "sources.made.synthesize.steps=7", "scales.1=30")
     recipe = load_recipe(write(tmp_path / "a"), changes=changes)
+    assert recipe.scales == (10, 30)
     assert (recipe.adapt.epochs, recipe.seeds) == (3, (4, 5))
     assert recipe.sources["made"].synthesize is not None
     assert recipe.sources["made"].synthesize.steps == 7
@@ -104,9 +129,21 @@ def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path)
         ("source: real, gamma", "source: shaken, gamma", "source shaken is perturbed itself"),
         (
             "{n: 10}}",
-            "{n: 10}, curate: {frction: 0.9}}",
-            "line 9: unknown key sources.made.curate.frction. Did you mean fraction",
+            "{n: 10}, curate: {sze: 64}}",
+            "line 9: unknown key sources.made.curate.sze. Did you mean size",
         ),
+        (
+            "{n: 10}}",
+            "{n: 10}, curate: {rules: [{copies: [test]}, {score: clip_score, frction: 0.9}]}}",
+            "line 9: unknown key sources.made.curate.rules.1.frction. Did you mean fraction",
+        ),
+        (
+            "{n: 10}}",
+            "{n: 10}, curate: {rules: [{scor: clip_score}]}}",
+            "line 9: sources.made.curate.rules.0: a rule says one of score, copies, duplicates",
+        ),
+        ("{n: 10}}", "{n: 10}, curate: {rules: paper}}", "curate.rules: .*'reference'"),
+        ("{n: 10}}", "{n: 10}, curate: {heads: {taste: a.pth}}}", "taste is no head"),
     ],
 )
 def test_mistakes_are_shown_by_their_line(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -139,7 +176,9 @@ def test_a_study_grows_but_does_not_change(
         refuse_other_study(before, now, tmp_path)
 
 
-@pytest.mark.parametrize("change", ["", "seeds", "=1", "name.deeper=1", "seeds=[1"])
+@pytest.mark.parametrize(
+    "change", ["", "seeds", "=1", "name.deeper=1", "seeds=[1", "scales.7=1", "scales.x=1"]
+)
 def test_a_broken_change_is_refused(tmp_path: Path, change: str) -> None:
     with pytest.raises(RecipeError):
         load_recipe(write(tmp_path / "a"), changes=(change,))

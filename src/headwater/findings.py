@@ -5,7 +5,7 @@ Everything here is read from the trials' folders, so it can be made again at any
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,46 @@ def gather_correct(root: Path, heats: Sequence[Heat]) -> dict[Key, Correct]:
     return {key: np.stack(seeds) for key, seeds in rows.items()}
 
 
+def without_copies(root: Path, heats: Sequence[Heat], touched: Set[str]) -> pl.DataFrame:
+    """Test accuracy on all images, and on those that have no copy in what was learned from.
+
+    Args:
+        root: of the study.
+        heats: those that are finished.
+        touched: ids of test images that have a copy; the table is empty where there are none.
+
+    Returns:
+        arm, scale (the largest), metric, images, accuracy, left (images without a copy), without
+        (their accuracy, null where none is left); means over seeds.
+    """
+    schema = {
+        "arm": pl.String, "scale": pl.Int64, "metric": pl.String, "images": pl.Int64,
+        "accuracy": pl.Float64, "left": pl.Int64, "without": pl.Float64,
+    }  # fmt: skip
+    rows = []
+    correct = gather_correct(root, heats) if touched else {}
+    largest = {arm: scale for _, scale, arm in sorted(correct, key=lambda key: key[1] or 0)}
+    for (metric, scale, arm), right in correct.items():
+        if scale == largest[arm]:
+            clean = ~np.isin(test_ids(reference_folder(root), metric), list(touched))
+            without = float(right[:, clean].mean()) if clean.any() else None
+            counts = (len(clean), float(right.mean()), int(clean.sum()), without)
+            rows.append((arm, scale, metric, *counts))
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
 def read_correct(folder: Path, metric: str) -> Correct:
     """Which test images were predicted right, in the order of their ids."""
-    table = pl.read_parquet(folder / "predictions.parquet").filter(
-        pl.col("metric") == metric, pl.col("split") == TEST
-    )
-    return table.sort("id").select(pl.col("label") == pl.col("predicted")).to_series().to_numpy()
+    table = read_tested(folder, metric)
+    return table.select(pl.col("label") == pl.col("predicted")).to_series().to_numpy()
+
+
+def test_ids(folder: Path, metric: str) -> list[str]:
+    """The ids of the test images, in that order."""
+    return read_tested(folder, metric)["id"].to_list()
+
+
+def read_tested(folder: Path, metric: str) -> pl.DataFrame:
+    """Predictions on the test split by one metric, in the order of ids."""
+    table = pl.read_parquet(folder / "predictions.parquet")
+    return table.filter(pl.col("metric") == metric, pl.col("split") == TEST).sort("id")

@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from headwater.curate.budget import Budget
+from headwater.descriptors import open_descriptor
 from headwater.errors import RecipeError
 from headwater.steps.settings import Adaptation, Curation, Perturbation, Retrieval, Synthesis
 from headwater.store import refuse_other
@@ -204,6 +205,22 @@ class Recipe(BaseModel):
         own = self.sources[source].curate
         return self.curate.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
 
+    def settle_descriptor(self, before: Recipe | None) -> Recipe:
+        """The recipe with one copy descriptor named for all its sources.
+
+        `auto` means whatever can be had here and now; a study stays with what it was begun with.
+        """
+        if self.curate.descriptor != "auto":
+            return self
+        weights = self.curate.descriptor_weights
+        name: str = before.curate.descriptor if before else "auto"
+        if name == "auto":
+            name = open_descriptor("auto", weights=Path(weights) if weights else None).name
+        curate = Curation.model_validate(
+            {**self.curate.model_dump(exclude_unset=True), "descriptor": name}
+        )
+        return self.model_copy(update={"curate": curate})
+
     def dump(self) -> str:
         """The recipe as a YAML text, every default filled in."""
         sources = {
@@ -291,6 +308,8 @@ def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Reci
         for holder, key in ((source, "import"), (source.get("retrieve") or {}, "examples")):
             if holder.get(key):
                 holder[key] = _moved(holder[key], base, relative_to)
+        _move_curation(source.get("curate") or {}, base, relative_to)
+    _move_curation(value.get("curate") or {}, base, relative_to)
     return Recipe.model_validate(value)
 
 
@@ -316,7 +335,7 @@ def refuse_other_study(before: Recipe, now: Recipe, root: Path) -> None:
 
 
 def apply_change(value: dict[str, Any], change: str) -> None:
-    """Set one key of a recipe from `key.key=value`.
+    """Set one key of a recipe from `key.key=value`; items of a list are counted from 0.
 
     Example:
         >>> value = {"adapt": {"epochs": 30}}
@@ -328,11 +347,24 @@ def apply_change(value: dict[str, Any], change: str) -> None:
     if not equals or not key.strip():
         raise RecipeError("a change that is none", expected="KEY.KEY=VALUE", seen=change)
     *path, last = key.strip().split(".")
+    holder: Any = value
     for part in path:
-        value = value.setdefault(part, {})
-        if not isinstance(value, dict):
-            raise RecipeError(f"--set {change}: {part} holds a value, not keys")
-    value[last] = parse(text, f"--set {change}", RecipeError)
+        if isinstance(holder, dict):
+            holder = holder.setdefault(part, {})
+        elif (at := _index(part, holder)) is not None:
+            holder = holder[at]
+        else:
+            raise RecipeError(f"--set {change}: there is nothing under {part}")
+    place = last if isinstance(holder, dict) else _index(last, holder)
+    if place is None:
+        raise RecipeError(f"--set {change}: there is nothing under {last}")
+    holder[place] = parse(text, f"--set {change}", RecipeError)
+
+
+def _index(part: str, holder: Any) -> int | None:
+    """The place of a list that a step means, counted from 0."""
+    fits = isinstance(holder, list) and part.isdecimal() and int(part) < len(holder)
+    return int(part) if fits else None
 
 
 def _plain(value: Any) -> Any:
@@ -351,6 +383,27 @@ def _moved(text: str, base: Path, relative_to: Path | None) -> str:
     if "://" in text or not path.exists():
         return text
     return str(path) if relative_to is None else os.path.relpath(path, relative_to)
+
+
+def _move_curation(value: dict[str, Any], base: Path, relative_to: Path | None) -> None:
+    """Move the files a curation names: weights, rejections, and functions of the user's own."""
+    for key in ("descriptor_weights", "reject"):
+        if value.get(key):
+            value[key] = _moved(value[key], base, relative_to)
+    if value.get("heads"):
+        heads = value["heads"].items()
+        value["heads"] = {name: _moved(place, base, relative_to) for name, place in heads}
+    if "scores" in value:
+        value["scores"] = [_moved_score(name, base, relative_to) for name in value["scores"]]
+    rules = [rule for rule in value.get("rules") or () if isinstance(rule, dict)]
+    for rule in rules:
+        if "score" in rule:
+            rule["score"] = _moved_score(rule["score"], base, relative_to)
+
+
+def _moved_score(name: str, base: Path, relative_to: Path | None) -> str:
+    file, colon, function = name.rpartition(":")
+    return f"{_moved(file, base, relative_to)}{colon}{function}" if colon else name
 
 
 def _unknown(name: str, kind: str, known: dict[str, Any]) -> str:

@@ -180,11 +180,19 @@ class Step:
 
 
 @contextmanager
-def step(folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None) -> Iterator[Step]:
+def step(
+    folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None, grown: str = ""
+) -> Iterator[Step]:
     """Open `folder` for one step; on a clean exit the step is finished.
 
     The block must do nothing when `step.finished` is already true, and may find whole files
     of an earlier, killed attempt at the same step. An attempt that came to nothing binds nobody.
+
+    Args:
+        folder: what the step fills.
+        verb, arguments, inputs: what it is asked; JSON-able.
+        grown: an input that may be another one than before, such as a ledger that has grown since;
+            the step then begins anew.
 
     Raises:
         SetError: the folder holds something else, or the same step with other arguments.
@@ -194,7 +202,11 @@ def step(folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None
     check_place(folder)
     earlier = next((read_json(p) for p in (done, started) if p.exists()), None)
     if earlier is not None and not _came_to_nothing(folder):
-        refuse_other(folder, earlier, this.asked)
+        before = earlier.get("inputs", {})
+        renewed = {**before, grown: this.inputs[grown]} if grown in before else before
+        refuse_other(folder, {**earlier, "inputs": renewed}, this.asked)
+        if renewed != before:
+            begin_anew(this)
     elif folder.exists() and contents(folder):
         raise SetError(
             f"{folder} is not empty", expected="a new folder, or one made by the same command",
@@ -211,6 +223,13 @@ def step(folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None
     yield this
     write_json(done, _record(this))
     clean(folder)
+
+
+def begin_anew(this: Step) -> None:
+    """Make a finished or begun step one that has just begun; what it was asked comes first."""
+    remove_folder(this.folder / WORK)
+    write_json(this.folder / STARTED, this.asked)
+    (this.folder / DONE).unlink(missing_ok=True)
 
 
 def check_place(folder: Path) -> None:

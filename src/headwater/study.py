@@ -27,12 +27,14 @@ from headwater.choices import (
 from headwater.clip import Clip
 from headwater.engine import run_shards
 from headwater.errors import RecipeError, RunError, SetError
-from headwater.findings import judge, tell_results
+from headwater.findings import TEST, judge, tell_results, without_copies
+from headwater.gate import Gate, copy_threshold, pass_gate, touched_ids
 from headwater.pairs import set_size
 from headwater.pool import open_pool, vector_models
 from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move, refuse_other_study
 from headwater.report import render_report
 from headwater.steps.curate import curate
+from headwater.steps.described import copy_descriptor
 from headwater.steps.embed import embed
 from headwater.steps.evaluate import evaluate, off_the_shelf_head
 from headwater.steps.importing import import_images
@@ -193,13 +195,22 @@ class Study:
         return summarize(self.telling)
 
     @cached_property
+    def gate(self) -> Gate:
+        """What training sets are held against before any training."""
+        sets = {name: self.training_set(name) for name in self.recipe.sources}
+        return Gate(self.root, self.recipe, self.task, sets)
+
+    def without_copies(self) -> pl.DataFrame:
+        """Test accuracy with and without the test images that were learned from."""
+        return without_copies(self.root, self.finished(), touched_ids(self.gate, TEST))
+
+    @cached_property
     def telling(self) -> Telling:
         """Results and verdict of the finished trials, with what they came from."""
-        sets = {name: self.training_set(name) for name in self.recipe.sources}
         available = {arm: self.available(arm) for arm in self.arms}
         return Telling(
-            self.root, self.recipe, self.task, sets, available, self.choices, self.results(),
-            self.compare(),
+            self.root, self.recipe, self.task, self.gate.sets, available, self.choices,
+            self.results(), self.compare(), self.gate, self.without_copies(),
         )  # fmt: skip
 
     def finished(self) -> list[Heat]:
@@ -232,7 +243,12 @@ def open_study(root: Path) -> Study:
 
 
 def run_study(
-    recipe: Recipe, out: Path, *, engine: str = "local", workers: int | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    allow_leaks: bool = False,
 ) -> Study:
     """Run a recipe in the folder `out`, or go on with it.
 
@@ -240,8 +256,10 @@ def run_study(
         recipe: with paths that hold from here.
         out: the study's folder. Seeds, scales, learning rates and arms may grow between runs.
         engine, workers: what runs shards and trials side by side, as `run_shards` takes them.
+        allow_leaks: train although a set holds copies of test images; the report will say so.
 
     Raises:
+        SetError: copies of test images in a set, or a set for other classes.
         RunError: some trials failed; the others are done and told of.
         InputError: the task, pool, learner or generator cannot be used, or `out` holds a study
             that settled otherwise.
@@ -250,10 +268,10 @@ def run_study(
         >>> from headwater import load_recipe, run_study
         >>> study = run_study(load_recipe("roses.yaml"), Path("out/roses"))  # doctest: +SKIP
     """
-    study = Study(out, recipe, engine, workers)
-    settle(recipe, out)
+    study = Study(out, settle(recipe, out), engine, workers)
     for name in source_order(recipe):
         make_source(study, name)
+    pass_gate(study.gate, allow_leaks=allow_leaks)
     examine_off_the_shelf(study)
     errors = choose_sources(study)
     heats = list(study.heats())
@@ -297,14 +315,19 @@ def run_heats(study: Study, heats: list[Heat]) -> list[str]:
     return [error for error in told if error]
 
 
-def settle(recipe: Recipe, out: Path) -> None:
-    """Write the recipe down in the study's folder, unless it contradicts the one that is there."""
-    now = move(recipe, Path(), relative_to=out)
+def settle(recipe: Recipe, out: Path) -> Recipe:
+    """Write the recipe down in the study's folder, unless it contradicts the one that is there.
+
+    What it leaves open, which copy descriptor, is settled; the recipe as it is run is returned.
+    """
     path = out / "recipe.yaml"
-    if path.exists():
-        before = load_recipe(path, base=Path())
+    before = load_recipe(path, base=Path()) if path.exists() else None
+    recipe = recipe.settle_descriptor(before)
+    now = move(recipe, Path(), relative_to=out)
+    if before is not None:
         refuse_other_study(before, Recipe.model_validate(yaml.safe_load(now.dump())), out)
     write_text(path, now.dump())
+    return recipe
 
 
 def source_order(recipe: Recipe) -> list[str]:
@@ -322,10 +345,16 @@ def make_source(study: Study, name: str) -> None:
     how = study.recipe.curation(name)
     made, kept = study.sourced(name), study.training_set(name)
     if source.perturb is None:
-        curate(made, study.task, kept, clip=study.clip, how=how)
+        curate(
+            made, study.task, kept, clip=study.clip, how=how, engine=study.engine,
+            workers=study.workers,
+        )  # fmt: skip
     if source.synthesize is not None and study.recipe.pool is not None:
         out = study.root / NOVELTY / name
-        find_near_copies(kept, study.pool.path, out, threshold=how.copy_threshold)
+        find_near_copies(
+            kept, study.pool.path, out, descriptor=copy_descriptor(how),
+            threshold=copy_threshold(how, study.recipe.curate),
+        )  # fmt: skip
 
 
 def _retrieve(study: Study, name: str, source: Source) -> None:

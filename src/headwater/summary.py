@@ -16,6 +16,7 @@ import yaml
 from headwater.choices import Choice
 from headwater.compare import verdict_sentence
 from headwater.decode import encode_png
+from headwater.gate import Gate, gate_notes, leak_table
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
 from headwater.recipe import OFF_THE_SHELF, Recipe, move
 from headwater.report.data import ReportData, measured
@@ -40,6 +41,8 @@ class Telling:
     choices: Mapping[str, Choice]  # arm -> what it was trained on, where that was chosen
     results: pl.DataFrame
     verdict: Sequence[Json]
+    gate: Gate
+    without_copies: pl.DataFrame  # see findings.without_copies
 
 
 def report_data(story: Telling) -> ReportData:
@@ -62,6 +65,8 @@ def report_data(story: Telling) -> ReportData:
         command="headwater run recipe.yaml --out .",
         margin=recipe.margin,
         cost=sizes(story),
+        leaks=leak_table(story.gate),
+        without_copies=story.without_copies,
     )
 
 
@@ -132,6 +137,7 @@ def notes(story: Telling) -> list[str]:
         said.append("No test split: decontamination is not possible, every call is unmeasured.")
     if len(recipe.seeds) == 1:
         said.append("One seed: intervals are over test images alone.")
+    said += gate_notes(story.gate)
     said += [near for name in recipe.sources if (near := near_copies(story, name))]
     said += [copies for name in recipe.sources if (copies := copies_found(story, name))]
     return said

@@ -3,9 +3,9 @@
 Results go to standard output (`--json` for machines), progress and errors to standard error.
 
     studies.py    demo, run, status, compare, report     sourcing.py   doctor, retrieve, ...
-    learning.py   curate, adapt, evaluate, predict       pools.py      pool describe, pool embed
+    curation.py   curate                                 pools.py      pool describe, pool embed
     looking.py    why, task list, task show              labelling.py  task label
-    options.py    what they share
+    learning.py   adapt, evaluate, predict               options.py    what they share
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from headwater.cli import (  # noqa: F401, add commands
+    curation,
     labelling,
     learning,
     looking,

@@ -17,52 +17,10 @@ from headwater.cli.options import (
     Out,
     Pretrained,
     Seed,
-    SetFolder,
     TaskName,
     open_model,
     settings,
 )
-
-
-@app.command()
-def curate(
-    source: SetFolder,
-    task: TaskName,
-    model: Model,
-    out: Out,
-    pretrained: Pretrained = None,
-    config: Config = None,
-    activation: Activation = None,
-    size: Annotated[int, typer.Option(help="Side of every image, pixels.")] = 256,
-    aggregate: Annotated[str, typer.Option(help="Over a class's texts: mean or max.")] = "mean",
-    fraction: Annotated[float, typer.Option(help="Share kept of each class.")] = 0.3,
-    cap: Annotated[int, typer.Option(help="Most pairs kept of each class.")] = 10_000,
-    threshold: Annotated[float | None, typer.Option(help="Lowest score kept.")] = None,
-    against: Annotated[
-        list[str] | None, typer.Option(help="Splits no pair may copy; test if not given.")
-    ] = None,
-    copy_threshold: Annotated[
-        float | None, typer.Option(help="Similarity that makes a copy.")
-    ] = None,
-    quality: Annotated[int, typer.Option(help="JPEG quality of every image.")] = 95,
-    score: Annotated[bool, typer.Option(help="Score and select, or keep all.")] = True,
-    as_json: AsJson = False,
-) -> None:
-    """The best pairs of a set, free of copies of the test images, as a set.
-
-    Example: headwater curate sets/captions --task roses.yaml --model vit --out sets/kept
-    """
-    from headwater.steps.curate import curate as step
-    from headwater.steps.settings import Curation
-    from headwater.task import load_task
-
-    how = settings(
-        Curation, size=size, aggregate=aggregate, fraction=fraction, cap=cap, threshold=threshold,
-        against=tuple(against or ["test"]), copy_threshold=copy_threshold, quality=quality,
-        score=score,
-    )  # fmt: skip
-    clip = open_model(model, pretrained, config, activation)
-    terminal.show(step(source, load_task(task), out, clip=clip, how=how), as_json, terminal.pairs)
 
 
 @app.command()

@@ -35,6 +35,9 @@ def run_recipe(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE instead of what it says.")
     ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Train on copies of test images, and say so.")
+    ] = False,
     engine: Engine = "local",
     workers: Workers = None,
     as_json: AsJson = False,
@@ -47,7 +50,7 @@ def run_recipe(
     from headwater.study import run_study
 
     told = load_recipe(recipe, changes=tuple(changes or ()))
-    study = run_study(told, out, engine=engine, workers=workers)
+    study = run_study(told, out, engine=engine, workers=workers, allow_leaks=allow_leaks)
     terminal.show(study.summary(), as_json, terminal.summary)
 
 

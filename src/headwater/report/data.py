@@ -39,6 +39,9 @@ class ReportData:
         margin: difference in accuracy, as a share, that counts as a match.
         cost: one row a step or source, without seconds and dates (they would change the bytes of
             the report from run to run); columns are shown as they are.
+        leaks: one row a training set with copies of test images; columns are shown as they are.
+        without_copies: arm, scale, metric, images, accuracy, left, without: test accuracy on all
+            images, and on those left without a copy in training.
 
     Raises:
         InputError: results without a needed column, or cost with a time in it.
@@ -60,6 +63,8 @@ class ReportData:
     command: str = ""
     margin: float = 0.01
     cost: pl.DataFrame | None = None
+    leaks: pl.DataFrame | None = None
+    without_copies: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in RESULT_COLUMNS if name not in self.results.columns]

@@ -6,8 +6,10 @@ Charts are inline SVG, images data addresses; `frame.py` holds what makes it saf
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
+import polars as pl
 from markupsafe import Markup
 
 from headwater.report import views
@@ -44,9 +46,18 @@ def render_report(study: ReportData) -> str:
         curves={split: _curves(study, split) for split in splits},
         funnels=[views.funnel(name, f, study.classes) for name, f in study.funnels.items()],
         cards=views.cards(study.gallery, study.classes),
+        leaks=_shown(study.leaks, views.frame_table),
+        without_copies=_shown(study.without_copies, views.copies_table),
         cost=None if study.cost is None else views.frame_table(study.cost),
         settings=views.flat(study.settings),
     )  # fmt: skip
+
+
+def _shown(
+    frame: pl.DataFrame | None, tell: Callable[[pl.DataFrame], views.Table]
+) -> views.Table | None:
+    """A table as the page shows it; nothing where it has no rows."""
+    return None if frame is None or frame.is_empty() else tell(frame)
 
 
 def _answer(study: ReportData) -> dict[str, Any] | None:

@@ -281,6 +281,28 @@ def data_address(image: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
+def copies_table(frame: pl.DataFrame) -> Table:
+    """Accuracy in percent on all test images and on those without a copy, and the difference.
+
+    Args:
+        frame: `ReportData.without_copies`.
+    """
+    first = frame.row(0, named=True)
+    head = ["arm", "images", "metric", f"all {first['images']:,}", f"the {first['left']:,} without"]
+    rows = [
+        [
+            row["arm"],
+            f"{row['scale']:,}" if row["scale"] else NONE,
+            metric_name(row["metric"]),
+            points(row["accuracy"], sign=False),
+            points(row["without"], sign=False),
+            points(None if row["without"] is None else row["without"] - row["accuracy"]),
+        ]
+        for row in frame.iter_rows(named=True)
+    ]
+    return Table([*head, "points"], rows)
+
+
 def flat(settings: Mapping[str, Any]) -> list[list[str]]:
     """Nested settings as rows of dotted key and value.
 

@@ -1,10 +1,12 @@
 """`curate`: a set -> a set of its best pairs, free of copies of the evaluation images.
 
-    pixels      every image passes one pixel path: same size, same codec for every source
-    top_scored  per class, by CLIP similarity to the class's texts
-    no_copy     not a copy of an image of the splits it will be tested on
+    pixels        every image passes one pixel path: same size, same codec for every source
+    clip_score    per class, by CLIP similarity to the class's texts
+    no_copy       not a copy of an image of the splits it will be tested on
+    not_rejected  not marked as bad by a person
 
-Each gate writes a decision for every pair it drops.
+The gates between the first and the last are the rules of the curation, in their order. Each writes
+a decision for every pair it drops. prepare.py makes pixels and scores, judge.py applies the rules.
 """
 
 from __future__ import annotations
@@ -12,40 +14,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from headwater.clip import Clip, resize_images
-from headwater.curate.copies import find_copies
-from headwater.curate.score import class_scores
-from headwater.curate.select import explain_top
-from headwater.decode import decode_rgb, encode_jpeg
-from headwater.descriptors import describe
+from headwater.clip import Clip
+from headwater.curate.rules import drop, staying
+from headwater.curate.scoring import NamedScore, open_score
+from headwater.descriptors import Descriptor
 from headwater.errors import SetError
 from headwater.pairs import (
+    DECISION_SCHEMA,
     WAITING,
-    decide,
-    image_column,
     join_decisions,
     read_decisions,
     read_funnel,
     read_shard,
-    sha256_of,
     shard_paths,
 )
-from headwater.progress import say, track
-from headwater.splits import load_split, split_digest
-from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
-from headwater.steps.settings import Curation
-from headwater.store import WORK, Json, read_step, replacing, step, write_table
+from headwater.progress import say
+from headwater.splits import split_digest
+from headwater.steps.described import copy_descriptor
+from headwater.steps.judge import judge
+from headwater.steps.prepare import Bench, prepare_pixels, prepare_scores
+from headwater.steps.rejections import (
+    NOT_REJECTED,
+    grow_ledger,
+    merged,
+    read_ledger,
+    read_rejections,
+    refuse_unknown,
+    rejection_reasons,
+)
+from headwater.steps.sets import Part, finish_set, make_parts
+from headwater.steps.settings import CopiesRule, Curation, DuplicatesRule, Rules, ScoreRule
+from headwater.store import (
+    DONE,
+    STARTED,
+    Json,
+    digest_value,
+    read_json,
+    read_step,
+    step,
+    write_table,
+)
 from headwater.task import Task
 
-GATES = ("pixels", "top_scored", "no_copy")
+PIXELS = "pixels"
+CANDIDATES = "candidates.parquet"
 USUAL_SPLITS = ("train", "val", "test")  # a task may do without any of them
+MATCH = ("id", "label", "caption", "query", "start", "end", "found_by", "url")
+IMAGE = ("width", "height", "codec")
 
 
-def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | None = None) -> Json:
+def curate(
+    source: Path,
+    task: Task,
+    out: Path,
+    *,
+    clip: Clip,
+    how: Curation | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+) -> Json:
     """Make the set `out` of the best pairs of the set `source`.
 
     Args:
@@ -54,52 +83,72 @@ def curate(source: Path, task: Task, out: Path, *, clip: Clip, how: Curation | N
         out: the new set's folder.
         clip: the model that scores.
         how: the settings; the paper's constants by default.
+        engine, workers: what runs side by side, as `run_shards` takes them.
 
     Returns:
         Pairs left after each gate, those of the source first.
 
     Raises:
-        SetError: the source is unfinished, or holds a label the task does not have.
+        SetError: the source is unfinished, curated already, or has pairs without an image; or a
+            rejected pair was never considered.
+        InputError: a score that cannot be made of these pairs, such as a class the task lacks.
     """
     how = how or Curation()
-    splits = known_splits(task, how.against)
-    earlier_gates = read_funnel(source)["steps"]
-    if GATES[-1] in earlier_gates:
-        raise SetError(
-            f"{source} is curated already", expected="a set as it was sourced",
-            seen=", ".join(earlier_gates), do="Curate the set it was made from.",
-        )  # fmt: skip
-    refuse_waiting(source)
+    verb = str(read_step(source)["verb"])
+    rules, gates = how.rules_for(verb), how.gates_for(verb)
+    splits = known_splits(task, rules)
+    refuse_unfit(source, verb)
+    scores = [open_score(n, heads=how.heads, aggregate=how.aggregate) for n in how.columns]
+    descriptor = choose_descriptor(how, rules, out)
+    rejected = merged(
+        read_ledger(out), *([read_rejections(Path(how.reject))] if how.reject else [])
+    )
+    refuse_unknown(rejected, read_decisions(source), name=source.name)
     inputs = {
         "set": read_step(source)["digest"],
         "task": task.digest,
         "model": clip.digest,
+        "scores": {score.name: score.digest for score in scores},
         "splits": {split: split_digest(task, split) for split in splits},
+        "descriptor": {"name": descriptor.name, "digest": descriptor.digest}
+        if descriptor
+        else None,
+        "rejected": digest_value(rejected.rows()) if len(rejected) else None,
     }
-    with step(out, "curate", arguments=how.model_dump(mode="json"), inputs=inputs) as this:
+    with step(out, "curate", arguments=how.arguments, inputs=inputs, grown="rejected") as this:
         if this.finished:
             return this.counts
-        shards = shard_paths(source)
-        for number, path in enumerate(track(shards, label="one pixel path, features")):
-            prepare(path, number, out, clip=clip, how=how)
-        verdicts = judge(out, len(shards), task=task, splits=splits, clip=clip, how=how)
-        earlier = read_decisions(source).filter(~pl.col("kept"))
-        jobs = [
-            (out, number, verdicts[number], earlier if number == 0 else earlier.clear())
-            for number in range(len(shards))
-        ]
-        make_parts(out, _part, jobs, label="writing the set", workers=1)
-        gates = [*earlier_gates, *GATES]
-        labels = list(read_funnel(source)["classes"])
-        title = f"{task.name}: curated"
-        finish_set(this, labels=labels, gates=gates, title=title, story=_story(how, splits))
+        grow_ledger(out, rejected)
+        bench = Bench(out, len(shard_paths(source)))
+        prepare_pixels(bench, shard_paths(source), how, engine=engine, workers=workers)
+        prepare_scores(bench, scores, task=task, clip=clip)
+        judged = judge(bench, rules, gates, task=task, descriptor=descriptor)
+        if len(rejected):
+            reasons = rejection_reasons(staying(judged), rejected).to_list()
+            judged, gates = drop(judged, reasons, gate=NOT_REJECTED), [*gates, NOT_REJECTED]
+        write_candidates(out, judged, scores)
+        write_parts(bench, source, judged, last=gates[-1] if gates else PIXELS, scores=scores)
+        counts = read_funnel(source)
+        finish_set(
+            this, labels=list(counts["classes"]), gates=[*counts["steps"], PIXELS, *gates],
+            title=f"{task.name}: curated", story=tell(how, rules, splits, descriptor),
+        )  # fmt: skip
+        say_empty_classes(read_json(out / "funnel.json"), out)
         return this.counts
 
 
-def refuse_waiting(source: Path) -> None:
-    """Raise `SetError` if pairs of a set are URLs only, since a curated set is one with images."""
-    rows = read_funnel(source)["classes"].values()
-    waiting = sum(row.get(WAITING, 0) for row in rows)
+def refuse_unfit(source: Path, verb: str) -> None:
+    """Raise `SetError` if a set that `verb` made cannot be curated.
+
+    Curated sets are not curated again, and a set of URLs only has no image to look at.
+    """
+    counts = read_funnel(source)
+    if PIXELS in counts["steps"] or verb == "perturb":
+        raise SetError(
+            f"{source} is curated already", expected="a set as it was sourced",
+            seen=f"a {verb} set", do="Curate the set it was made from.",
+        )  # fmt: skip
+    waiting = sum(row.get(WAITING, 0) for row in counts["classes"].values())
     if waiting:
         raise SetError(
             f"{source} has pairs that are URLs only", expected="an image in every pair",
@@ -108,12 +157,14 @@ def refuse_waiting(source: Path) -> None:
         )  # fmt: skip
 
 
-def known_splits(task: Task, against: Sequence[str]) -> list[str]:
-    """The splits to compare with, of those asked for; one the task may lack is told, not refused.
+def known_splits(task: Task, rules: Rules) -> list[str]:
+    """The splits the rules compare with; one the task may lack is told, not refused.
 
     Raises:
         TaskError: a split that neither the task nor anybody else has.
     """
+    asked = [split for rule in rules if isinstance(rule, CopiesRule) for split in rule.copies]
+    against = list(dict.fromkeys(asked))
     for split in against:
         if split not in task.images and split not in USUAL_SPLITS:
             task.folder(split)
@@ -123,153 +174,90 @@ def known_splits(task: Task, against: Sequence[str]) -> list[str]:
     return splits
 
 
-def prepare(path: Path, number: int, out: Path, *, clip: Clip, how: Curation) -> None:
-    """One shard through the pixel path: images, features and dropped rows wait in `work/`."""
-    features = _features_path(out, number)
-    if features.exists():
-        return
-    part = sift_decodable(read_shard(path), gate="pixels")
-    pairs, broken = part.pairs, part.decisions.filter(~pl.col("kept"))
-    pictures = [decode_rgb(data) for data in pairs["image"].struct.field("bytes")]
-    square = resize_images(pictures, how.size)
-    data = [encode_jpeg(image, quality=how.quality) for image in square]
-    names = [f"{Path(name or 'image').stem}.jpg" for name in pairs["image"].struct.field("path")]
-    digests = pl.Series("sha256", [sha256_of(d) for d in data], dtype=pl.String)
-    write_table(_pixels_path(out, number), pairs.with_columns(image_column(data, names), digests))
-    write_table(_broken_path(out, number), broken)
-    seen = [decode_rgb(d) for d in data]
-    vectors = clip.encode_images(seen) if seen else np.zeros((0, clip.dim), np.float32)
-    with replacing(features) as beside, beside.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)
+def choose_descriptor(how: Curation, rules: Rules, out: Path) -> Descriptor | None:
+    """What copies are told by, where a rule asks; `auto` stays with what `out` was begun with."""
+    if not any(isinstance(rule, CopiesRule | DuplicatesRule) for rule in rules):
+        return None
+    begun = next((out / file for file in (DONE, STARTED) if (out / file).exists()), None)
+    if how.descriptor == "auto" and begun is not None:
+        told = read_json(begun).get("inputs", {}).get("descriptor") or {}
+        how = how.model_copy(update={"descriptor": told.get("name", how.descriptor)})
+    return copy_descriptor(how)
 
 
-def judge(
-    out: Path, shards: int, *, task: Task, splits: list[str], clip: Clip, how: Curation
-) -> list[pl.DataFrame]:
-    """What becomes of every prepared pair: per shard, the columns step, reason (null: kept), score.
+def write_candidates(out: Path, judged: pl.DataFrame, scores: Sequence[NamedScore]) -> None:
+    """Every pair that was judged with all that was found out about it, kept or not."""
+    columns = [*MATCH, *IMAGE, *(score.name for score in scores), "copy_of", "copy_similarity"]
+    write_table(out / CANDIDATES, judged.select(columns).sort("id", "label", maintain_order=True))
 
-    The rules look at whole classes, so all shards are judged together.
-    """
-    rows = [_labels(out, number) for number in range(shards)]
-    table = pl.concat(
-        [labels.with_columns(shard=pl.lit(number)) for number, labels in enumerate(rows)]
+
+def write_parts(
+    bench: Bench, source: Path, judged: pl.DataFrame, *, last: str, scores: Sequence[NamedScore]
+) -> None:
+    """The shards of the set and the decisions on every pair of its source."""
+    earlier = read_decisions(source).filter(~pl.col("kept"))
+    value = pl.col(scores[0].name) if scores else pl.lit(None)
+    decided = judged.with_columns(
+        kept=pl.col("gate").is_null(),
+        step=pl.col("gate").fill_null(last),
+        reason=pl.col("reason").fill_null("kept"),
+        score=pl.when(pl.col("gate").is_null()).then(value).otherwise("fell_by"),
     )
-    features = np.concatenate([np.load(_features_path(out, n)) for n in range(shards)])
-    if how.score:
-        scores, reasons = score_and_select(features, table["label"].to_list(), task, clip, how)
-    else:
-        scores, reasons = np.full(len(table), np.nan, np.float32), [None] * len(table)
-    table = table.with_columns(
-        pl.Series("score", scores, dtype=pl.Float32).fill_nan(None),
-        pl.Series("reason", reasons, dtype=pl.String),
-    ).with_columns(step=pl.when(pl.col("reason").is_not_null()).then(pl.lit("top_scored")))
-    references, names = describe_splits(task, splits)
-    judged = []
-    for number in range(shards):
-        part = table.filter(pl.col("shard") == number).drop("shard")
-        judged.append(drop_copies(out, number, part, references, names, how.copy_threshold))
-    return judged
+    own = [score.name for score in scores]
+    jobs = [
+        (bench, n, decided.filter(pl.col("shard") == n).select(*DECISION_SCHEMA, *own),
+         earlier if n == 0 else earlier.clear())
+        for n in range(bench.shards)
+    ]  # fmt: skip
+    make_parts(bench.out, _part, jobs, label="writing the set", workers=1)
 
 
-def score_and_select(
-    features: NDArray[np.float32], labels: list[str], task: Task, clip: Clip, how: Curation
-) -> tuple[NDArray[np.float32], list[str | None]]:
-    """CLIP similarity of each image to its class, and why a pair is dropped (None: kept)."""
-    index = {label: i for i, label in enumerate(task.labels)}
-    unknown = next((label for label in labels if label not in index), None)
-    if unknown is not None:
-        raise SetError(
-            f"the set has a label that task {task.name} lacks", expected=", ".join(task.labels[:5]),
-            seen=unknown or "pairs without a label", do="Curate it with `score: false`.",
-        )  # fmt: skip
-    classes = np.array([index[label] for label in labels], np.int64)
-    texts = clip.class_text_features(task.names, task.prompts.filter)
-    scores = class_scores(features, classes, texts, aggregate=how.aggregate)
-    reasons = explain_top(
-        scores, classes, fraction=how.fraction, cap=how.cap, threshold=how.threshold
-    )
-    return scores, reasons
-
-
-def describe_splits(task: Task, splits: list[str]) -> tuple[NDArray[np.float32], list[str]]:
-    """Copy descriptors of evaluation images, and what each is called."""
-    described, names = [], []
-    for split in splits:
-        images = load_split(task, split)
-        described.append(describe(images.images))
-        names += [f"{split}/{name}" for name in images.ids]
-    if not described:
-        return np.zeros((0, 0), np.float32), []
-    return np.concatenate(described), names
-
-
-def drop_copies(
-    out: Path,
-    number: int,
-    judged: pl.DataFrame,
-    references: NDArray[np.float32],
-    names: list[str],
-    threshold: float | None,
-) -> pl.DataFrame:
-    """Mark the still kept pairs of a shard that are copies of a reference."""
-    kept = judged["reason"].is_null()
-    if not names or not kept.any():
-        return judged
-    images = read_shard(_pixels_path(out, number), ["image"]).filter(kept)
-    pictures = [decode_rgb(data) for data in images["image"].struct.field("bytes")]
-    copied = np.full(len(judged), -1, np.int64)
-    copied[kept.to_numpy()] = find_copies(describe(pictures), references, threshold=threshold)
-    reasons = [f"copy of {names[i]}" if i >= 0 else None for i in copied]
-    found = pl.Series("copy", reasons, dtype=pl.String)
-    return judged.with_columns(
-        reason=pl.coalesce("reason", found),
-        step=pl.when(found.is_not_null()).then(pl.lit("no_copy")).otherwise("step"),
-    )
-
-
-def _part(job: tuple[Path, int, pl.DataFrame, pl.DataFrame]) -> Part:
-    out, number, judged, earlier = job
-    pairs = read_shard(_pixels_path(out, number)).with_columns(
-        judged["score"].alias("clip_score"), judged["step"], judged["reason"]
-    )
-    dropped = pairs.filter(pl.col("reason").is_not_null())
-    kept = pairs.filter(pl.col("reason").is_null()).drop("step", "reason")
+def _part(job: tuple[Bench, int, pl.DataFrame, pl.DataFrame]) -> Part:
+    bench, number, decided, earlier = job
+    own = decided.drop(*DECISION_SCHEMA)
+    pairs = read_shard(bench.pixels(number)).drop("before", "after").with_columns(own)
     decisions = [
         earlier,
-        read_shard(_broken_path(out, number)),
-        *(
-            decide(rows, kept=False, step=str(gate[0]), reason=pl.col("reason"), score="clip_score")
-            for gate, rows in dropped.group_by("step", maintain_order=True)
-        ),
-        decide(kept, kept=True, step="no_copy", reason="kept", score="clip_score"),
+        read_shard(bench.broken(number)),
+        decided.select(pl.col(name).cast(kind) for name, kind in DECISION_SCHEMA.items()),
     ]
-    return Part(kept, join_decisions(decisions))
+    return Part(pairs.filter(decided["kept"]), join_decisions(decisions))
 
 
-def _story(how: Curation, splits: list[str]) -> str:
-    pixels = f"Every image is {how.size} x {how.size} pixels, JPEG quality {how.quality}."
-    share = "all" if how.fraction is None else f"the top {how.fraction:.0%}"
-    scored = f"Of each class {share} by CLIP score are kept." if how.score else "Nothing is scored."
-    if splits:
-        copies = f"Copies of the {' and '.join(splits)} images are dropped."
-    elif how.against:
-        copies = "Decontamination was not possible: the task has no such images."
-    else:
-        copies = "Nothing is compared with evaluation images."
-    return " ".join((pixels, scored, copies))
+def say_empty_classes(counts: Json, out: Path) -> None:
+    """Say which classes have no pair left."""
+    last = counts["steps"][-1]
+    empty = [label for label, left in counts["classes"].items() if not left[last]]
+    if empty:
+        more = f" and {len(empty) - 5:,} more" if len(empty) > 5 else ""
+        say(f"{out.name}: no pair is left of {', '.join(empty[:5])}{more}")
 
 
-def _labels(out: Path, number: int) -> pl.DataFrame:
-    return read_shard(_pixels_path(out, number), ["id", "label"])
+def tell(how: Curation, rules: Rules, splits: Sequence[str], descriptor: Descriptor | None) -> str:
+    """What was done, in words, for the set's card."""
+    path = f"Every image is {how.size} x {how.size} pixels, JPEG quality {how.quality}."
+    told = ["Images are as they came." if how.pixels == "reference" else path]
+    for rule in rules:
+        if isinstance(rule, ScoreRule):
+            share = f"the top {rule.fraction:.3g} of each class" if rule.fraction else ""
+            cap = f"at most {rule.cap:,} of each class" if rule.cap else ""
+            least = f"what reaches {rule.threshold:g}" if rule.threshold is not None else ""
+            kept = ", ".join(part for part in (share, cap, least) if part)
+            told.append(f"By {rule.column}: {kept}.")
+        elif isinstance(rule, CopiesRule):
+            told.append(_tell_copies(rule, splits, descriptor))
+        else:
+            told.append("Of images that copy each other the best scored stays.")
+    return " ".join(told if rules else [*told, "Nothing is selected."])
 
 
-def _pixels_path(out: Path, number: int) -> Path:
-    return out / WORK / f"pixels-{number:05d}.parquet"
-
-
-def _broken_path(out: Path, number: int) -> Path:
-    return out / WORK / f"broken-{number:05d}.parquet"
-
-
-def _features_path(out: Path, number: int) -> Path:
-    return out / WORK / f"features-{number:05d}.npy"
+def _tell_copies(rule: CopiesRule, splits: Sequence[str], descriptor: Descriptor | None) -> str:
+    compared = [split for split in rule.copies if split in splits]
+    if not compared or descriptor is None:
+        asked = " and ".join(rule.copies)
+        return f"Decontamination was not possible: the task has no {asked} images."
+    limit = descriptor.threshold if rule.threshold is None else rule.threshold
+    return (
+        f"Copies of the {' and '.join(compared)} images are dropped"
+        f" ({descriptor.name} descriptor, above {limit:g})."
+    )

@@ -21,7 +21,7 @@ from headwater.errors import InputError, SetError
 from headwater.store import write_text
 
 LEDGER = "rejected.csv"
-GATE = "not_rejected"
+NOT_REJECTED = "not_rejected"
 REASON = "rejected by hand"
 
 SCHEMA = {"id": pl.String, "label": pl.String}
