@@ -109,7 +109,8 @@ def _batches(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]
 
 
 def _unit(rows: Floats) -> Floats:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
     if not (np.isfinite(length) & (length > 0)).all():
         raise ModelError(
             "a descriptor that is no number", seen="NaN, infinity or a row of zeros",
