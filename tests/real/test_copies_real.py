@@ -95,10 +95,12 @@ def test_changed_references_are_found(references, described, change):
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_changed_small_photographs_are_found(change):
+def test_changed_small_photographs_are_found_and_copy_no_others(described, change):
     photos = load(TASKS / "tiny20" / "val")
-    found = find_copies(describe([change(image) for image in photos]), describe(photos))
+    changed = describe([change(image) for image in photos])
+    found = find_copies(changed, describe(photos))
     assert (found == np.arange(len(photos))).mean() >= 0.95
+    assert (find_copies(changed, described) >= 0).mean() <= 0.02
 
 
 def test_other_photographs_are_not_taken_for_copies(described):
