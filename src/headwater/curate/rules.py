@@ -111,7 +111,6 @@ def best_first(pairs: pl.DataFrame, score: str | None) -> NDArray[np.int64]:
         [2, 0, 1]
     """
     value = pl.col(score).fill_nan(None) if score else pl.lit(None, pl.Float32)
-    ordered = pairs.with_row_index("row").sort(
-        value, "id", descending=[True, False], nulls_last=True
-    )
-    return ordered["row"].cast(pl.Int64).to_numpy()
+    table = pairs.select(pl.int_range(pl.len()).alias("at"), "id", value.alias("value"))
+    ordered = table.sort("value", "id", descending=[True, False], nulls_last=True)
+    return ordered["at"].to_numpy()
