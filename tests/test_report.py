@@ -5,6 +5,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from statistics import mean, stdev
@@ -331,3 +332,34 @@ def test_the_least_a_report_needs():
     columns |= {"metric": pl.String, "value": pl.Float64, "chosen": pl.Boolean}
     least = ReportData("t", "roses", "Nothing yet.", [], pl.DataFrame(schema=columns))
     assert "Nothing yet." in render_report(least)
+
+
+COPIES = {
+    "arm": ["off-the-shelf", "captions"],
+    "scale": [0, 1000],
+    "metric": ["zero_shot", "zero_shot"],
+    "images": [600, 600],
+    "accuracy": [0.61, 0.812],
+    "left": [587, 587],
+    "without": [0.605, None],
+}
+
+
+def test_accuracy_stands_with_and_without_copies():
+    tables = views.copies_tables(pl.DataFrame(COPIES))
+    assert list(tables) == ["Zero-shot accuracy"]
+    assert tables["Zero-shot accuracy"].head[2:4] == ["all 600", "the 587 without"]
+    assert tables["Zero-shot accuracy"].rows == [
+        ["off-the-shelf", views.NONE, "61.0", "60.5", f"{views.MINUS}0.5"],
+        ["captions", "1,000", "81.2", views.NONE, views.NONE],
+    ]
+
+
+def test_leaks_are_on_the_page_where_there_are_any(study):
+    leaks = pl.DataFrame({"source": [EVIL], "pairs": [80], "copies": [2], "why they stay": ["so"]})
+    html = render_report(replace(study, leaks=leaks, without_copies=pl.DataFrame(COPIES)))
+    page = Page(html)
+    assert "Copies of test images among" in page.text and "the 587 without" in page.text
+    assert "<script>alert" not in html
+    for none in (None, leaks.clear()):
+        assert "Copies of test images" not in render_report(replace(study, leaks=none))

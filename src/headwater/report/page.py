@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from markupsafe import Markup
@@ -15,6 +15,8 @@ from markupsafe import Markup
 from headwater.report import views
 from headwater.report.data import ReportData, measured
 from headwater.report.frame import render
+
+Shown = TypeVar("Shown")
 
 HIDDEN_SPLITS = ("train", "val")
 SIZES = {"wide": (520, 400), "narrow": (340, 380)}
@@ -47,15 +49,13 @@ def render_report(study: ReportData) -> str:
         funnels=[views.funnel(name, f, study.classes) for name, f in study.funnels.items()],
         cards=views.cards(study.gallery, study.classes),
         leaks=_shown(study.leaks, views.frame_table),
-        without_copies=_shown(study.without_copies, views.copies_table),
+        without_copies=_shown(study.without_copies, views.copies_tables),
         cost=None if study.cost is None else views.frame_table(study.cost),
         settings=views.flat(study.settings),
     )  # fmt: skip
 
 
-def _shown(
-    frame: pl.DataFrame | None, tell: Callable[[pl.DataFrame], views.Table]
-) -> views.Table | None:
+def _shown(frame: pl.DataFrame | None, tell: Callable[[pl.DataFrame], Shown]) -> Shown | None:
     """A table as the page shows it; nothing where it has no rows."""
     return None if frame is None or frame.is_empty() else tell(frame)
 

@@ -281,26 +281,26 @@ def data_address(image: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
-def copies_table(frame: pl.DataFrame) -> Table:
-    """Accuracy in percent on all test images and on those without a copy, and the difference.
+def copies_tables(frame: pl.DataFrame) -> dict[str, Table]:
+    """Per metric: accuracy in percent on all test images and on those without a copy.
 
     Args:
         frame: `ReportData.without_copies`.
     """
-    first = frame.row(0, named=True)
-    head = ["arm", "images", "metric", f"all {first['images']:,}", f"the {first['left']:,} without"]
-    rows = [
-        [
+    tables: dict[str, list[list[str]]] = {}
+    for row in frame.iter_rows(named=True):
+        without, scale = row["without"], row["scale"]
+        cells = [
             row["arm"],
-            f"{row['scale']:,}" if row["scale"] else NONE,
-            metric_name(row["metric"]),
+            f"{scale:,}" if scale else NONE,
             points(row["accuracy"], sign=False),
-            points(row["without"], sign=False),
-            points(None if row["without"] is None else row["without"] - row["accuracy"]),
+            points(without, sign=False),
+            points(None if without is None else without - row["accuracy"]),
         ]
-        for row in frame.iter_rows(named=True)
-    ]
-    return Table([*head, "points"], rows)
+        tables.setdefault(metric_name(row["metric"]), []).append(cells)
+    images, left = frame.select("images", "left").row(0)
+    head = ["arm", "images", f"all {images:,}", f"the {left:,} without", "points"]
+    return {metric: Table(head, rows) for metric, rows in tables.items()}
 
 
 def flat(settings: Mapping[str, Any]) -> list[list[str]]:
