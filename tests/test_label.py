@@ -16,16 +16,21 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tiny_clip import tiny_clip
 
 from headwater.cli import run
 from headwater.decode import encode_jpeg, encode_png
 from headwater.errors import InputError, PoolError, SetError, TaskError
+from headwater.pairs import read_decisions, read_pairs
 from headwater.report.label import NONE, SKIPPED
 from headwater.splits import load_split
 from headwater.steps.answers import read_answers
+from headwater.steps.curate import curate
 from headwater.steps.label import make_page
 from headwater.steps.labelled import make_split
+from headwater.steps.retrieve import retrieve
 from headwater.steps.sample import Sampling, balanced_rows
+from headwater.steps.settings import Curation, Retrieval
 from headwater.store import contents
 from headwater.task import Task, load_task
 
@@ -43,20 +48,20 @@ def picture(number: int, side: int = 12) -> bytes:
     return encode_jpeg(rng.integers(0, 256, (side, side, 3)).astype(np.uint8))
 
 
-def row(number: int) -> dict[str, Any]:
+def row(number: int, side: int = 12) -> dict[str, Any]:
     return {
         "key": f"k{number:03d}",
         "caption": CAPTIONS[number % len(CAPTIONS)],
         "nsfw": "NSFW" if number == 6 else "UNLIKELY",
-        "jpg": b"<html>" if number == 12 else picture(number),
+        "jpg": b"<html>" if number == 12 else picture(number, side),
     }
 
 
-def make_pool(folder: Path, n: int = 48, shards: int = 3) -> Path:
+def make_pool(folder: Path, n: int = 48, shards: int = 3, side: int = 12) -> Path:
     """Captions in turn; the seventh pair is tagged unsafe, the image of the thirteenth is none."""
     folder.mkdir()
     for shard in range(shards):
-        rows = [row(number) for number in range(n) if number % shards == shard]
+        rows = [row(number, side) for number in range(n) if number % shards == shard]
         pl.DataFrame(rows).write_parquet(folder / f"part-{shard}.parquet")
     return folder
 
@@ -100,7 +105,9 @@ def write_answers(path: Path, rows: dict[str, str]) -> Path:
 def test_half_of_the_page_is_found_by_captions_and_balanced(
     pool: Path, task: Task, tmp_path: Path
 ) -> None:
-    counts = make_page(pool, task, tmp_path / "l.html", how=Sampling(n=18, mode="phrase"))
+    counts = make_page(
+        pool, task, tmp_path / "l.html", how=Sampling(n=18, mode="phrase"), workers=1
+    )
     page = Page(tmp_path / "l.html")
     assert (counts["pictures"], counts["by_captions"]) == (18, 9)
     assert page.labels == task.labels
@@ -111,7 +118,7 @@ def test_half_of_the_page_is_found_by_captions_and_balanced(
 
 
 def test_what_is_unsafe_or_no_image_is_not_shown(pool: Path, task: Task, tmp_path: Path) -> None:
-    counts = make_page(pool, task, tmp_path / "l.html", how=Sampling(n=100))
+    counts = make_page(pool, task, tmp_path / "l.html", how=Sampling(n=100), workers=1)
     assert counts["pictures"] == 46
     page = Page(tmp_path / "l.html")
     assert set(page.pictures) == {f"pool:k{n:03d}" for n in range(48)} - {"pool:k006", "pool:k012"}
@@ -121,7 +128,12 @@ def test_the_same_picture_is_not_shown_twice(task: Task, tmp_path: Path) -> None
     (tmp_path / "pool").mkdir()
     rows = [row(number) | {"jpg": picture(number // 2)} for number in range(20, 40)]
     pl.DataFrame(rows).write_parquet(tmp_path / "pool/a.parquet")
-    assert make_page(tmp_path / "pool", task, tmp_path / "l.html", how=Sampling())["pictures"] == 10
+    assert (
+        make_page(tmp_path / "pool", task, tmp_path / "l.html", how=Sampling(), workers=1)[
+            "pictures"
+        ]
+        == 10
+    )
 
 
 def test_the_page_has_the_same_bytes_each_time(pool: Path, task: Task, tmp_path: Path) -> None:
@@ -134,10 +146,10 @@ def test_the_page_has_the_same_bytes_each_time(pool: Path, task: Task, tmp_path:
 
 
 def test_all_by_captions_or_all_by_chance(pool: Path, task: Task, tmp_path: Path) -> None:
-    named = make_page(pool, task, tmp_path / "a.html", how=Sampling(n=12, matched=1))
+    named = make_page(pool, task, tmp_path / "a.html", how=Sampling(n=12, matched=1), workers=1)
     assert (named["pictures"], named["by_captions"]) == (12, 12)
     assert all(Page(tmp_path / "a.html").pictures.values())
-    chance = make_page(pool, task, tmp_path / "b.html", how=Sampling(n=12, matched=0))
+    chance = make_page(pool, task, tmp_path / "b.html", how=Sampling(n=12, matched=0), workers=1)
     assert (chance["pictures"], chance["by_captions"]) == (12, 0)
 
 
@@ -165,7 +177,7 @@ def test_a_pool_of_urls_has_nothing_to_label(task: Task, tmp_path: Path) -> None
     rows = {"caption": ["a rose"], "url": ["https://example.org/1.jpg"]}
     pl.DataFrame(rows).write_parquet(tmp_path / "pool/a.parquet")
     with pytest.raises(PoolError, match="no images to label: expected images, saw URLs only"):
-        make_page(tmp_path / "pool", task, tmp_path / "l.html", how=Sampling())
+        make_page(tmp_path / "pool", task, tmp_path / "l.html", how=Sampling(), workers=1)
 
 
 def test_a_key_of_two_shards_is_refused(task: Task, tmp_path: Path) -> None:
@@ -174,7 +186,7 @@ def test_a_key_of_two_shards_is_refused(task: Task, tmp_path: Path) -> None:
         rows = [row(number) | {"key": "1"}]
         pl.DataFrame(rows).write_parquet(tmp_path / f"pool/{name}.parquet")
     with pytest.raises(PoolError, match=r"two pairs of the pool have the key 1"):
-        make_page(tmp_path / "pool", task, tmp_path / "l.html", how=Sampling())
+        make_page(tmp_path / "pool", task, tmp_path / "l.html", how=Sampling(), workers=1)
 
 
 def test_hostile_names_and_captions_are_only_text(tmp_path: Path) -> None:
@@ -337,13 +349,15 @@ def test_a_label_that_reads_as_no_class_is_refused(pool: Path, tmp_path: Path) -
     told = {"format": 1, "name": "odd", "classes": ["rose", NONE]}
     (tmp_path / "t.yaml").write_text(yaml.safe_dump(told))
     with pytest.raises(TaskError, match=r"no class can be labelled \(none of these\)"):
-        make_page(pool, load_task(tmp_path / "t.yaml"), tmp_path / "l.html", how=Sampling())
+        make_page(
+            pool, load_task(tmp_path / "t.yaml"), tmp_path / "l.html", how=Sampling(), workers=1
+        )
 
 
 def test_what_is_missing_is_said(
     capsys: pytest.CaptureFixture[str], pool: Path, task: Task, tmp_path: Path
 ) -> None:
-    make_page(pool, task, tmp_path / "l.html", how=Sampling(n=47))
+    make_page(pool, task, tmp_path / "l.html", how=Sampling(n=47), workers=1)
     answers = write_answers(tmp_path / "a.csv", {"pool:k000": "rose"})
     make_split(pool, task, answers, tmp_path / "out")
     said = capsys.readouterr().err
@@ -371,3 +385,26 @@ def test_the_whole_way_by_the_command(
     assert len(split) == sum(label != NONE for label in said.values())
     assert run([*call, "-n", "0", "--out", str(page)]) == 2
     assert "-n: " in capsys.readouterr().err
+
+
+def test_from_names_alone_to_a_set_free_of_the_labelled_images(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_CACHE", str(tmp_path / "cache"))
+    pool = make_pool(tmp_path / "pool", n=24, side=64)
+    make_page(pool, task, tmp_path / "page.html", how=Sampling(n=10), workers=1)
+    shown = Page(tmp_path / "page.html").pictures
+    said = {pair: "rose" if "rose" in text.split() else NONE for pair, text in shown.items()}
+    make_split(pool, task, write_answers(tmp_path / "a.csv", said), tmp_path / "labelled")
+    measured = load_task(tmp_path / "labelled/task.yaml")
+    retrieve(pool, measured, tmp_path / "set", how=Retrieval(by="captions"), workers=1)
+    how = Curation(rules=({"copies": ["test"]},), descriptor="builtin", size=64, scores=())
+    curate(tmp_path / "set", measured, tmp_path / "kept", clip=tiny_clip(), how=how, workers=1)
+    told = read_decisions(tmp_path / "kept")
+    labelled = {pair for pair, label in said.items() if label == "rose"}
+    assert labelled
+    assert set(told.filter(step="no_copy", kept=False)["id"]) == labelled
+    kept = set(read_pairs(tmp_path / "kept", ["id"])["id"])
+    assert kept == set(told["id"]) - labelled - {"pool:k006", "pool:k012"}
+    first = told.filter(id=min(labelled))["reason"][0]
+    assert first.startswith(f"copy of test/rose/{min(labelled).removeprefix('pool:')}.jpg (")
