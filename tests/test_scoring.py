@@ -37,7 +37,7 @@ def candidates(**changes: object) -> Candidates:
     given = {
         "pairs": pairs,
         "encoded": [encode_png(image) for image in (FLAT, EDGE, RED)],
-        "features": np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], np.float32),
+        "encode_images": lambda: np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], np.float32),
         "labels": ["rose", "oak"],
         "class_texts": np.array([[[3.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 2.0]]], np.float32),
         "encode_texts": encode_texts,
@@ -84,7 +84,7 @@ def test_images_are_decoded_once_and_only_when_asked_for() -> None:
 
 def test_no_candidates_no_scores_and_nobody_is_asked(tmp_path: Path) -> None:
     path = write(tmp_path, "def fussy(candidates):\n    raise ValueError\n")
-    empty = candidates(pairs=candidates().pairs.clear(), encoded=[], features=np.zeros((0, 2)))
+    empty = candidates(pairs=candidates().pairs.clear(), encoded=[])
     assert values(f"{path}:fussy", empty) == []
     assert values("clip_score", empty) == []
 
@@ -190,3 +190,14 @@ def test_a_file_that_holds_no_such_score(tmp_path: Path, text: str, asked: str, 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the score"):
         open_score(f"{tmp_path}/nowhere.py:f")
+
+
+def test_features_are_made_only_for_scores_that_look_at_them() -> None:
+    def never() -> np.ndarray:
+        raise AssertionError("nobody asked")
+
+    bare = candidates(encode_images=never)
+    plain = [open_score(name) for name in ("sharpness", "short_side", "aspect")]
+    assert len(score_pairs(bare, plain)) == 3
+    mute = bare.pairs.with_columns(caption=pl.lit(None, pl.String))
+    assert np.isnan(values("caption_score", candidates(encode_images=never, pairs=mute))).all()

@@ -49,7 +49,7 @@ class Candidates:
         pairs: one row a pair: id, label, caption, and width, height and codec of the image as it
             came, among others.
         encoded: bytes of each image after the pixel path.
-        features: (n, d) float32, L2-normalized CLIP features of these images.
+        encode_images: gives `features`; asked at most once, and only if a score looks at them.
         labels: the task's labels.
         class_texts: (classes, templates, d) features of the task's filter prompts, as the text
             tower gives them; row i is of `labels[i]`.
@@ -58,10 +58,15 @@ class Candidates:
 
     pairs: pl.DataFrame
     encoded: Sequence[bytes]
-    features: Floats
+    encode_images: Callable[[], Floats]
     labels: Sequence[str]
     class_texts: Floats
     encode_texts: Callable[[list[str]], Floats]
+
+    @cached_property
+    def features(self) -> Floats:
+        """(n, d) float32, L2-normalized CLIP features of the images after the pixel path."""
+        return self.encode_images()
 
     @cached_property
     def images(self) -> list[Image8]:
@@ -181,9 +186,10 @@ def _clip_score(candidates: Candidates, *, aggregate: Literal["mean", "max"]) ->
 
 
 def _caption_score(candidates: Candidates) -> Floats:
-    return caption_scores(
-        candidates.features, candidates.pairs["caption"].to_list(), candidates.encode_texts
-    )
+    captions = candidates.pairs["caption"].to_list()
+    if not any(caption and caption.strip() for caption in captions):
+        return np.full(len(candidates), np.nan, np.float32)
+    return caption_scores(candidates.features, captions, candidates.encode_texts)
 
 
 def _short_side(candidates: Candidates) -> Floats:

@@ -19,9 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.clip import Clip
+from headwater.clip.feed import Feed
 from headwater.curate.pixels import LOOK_SCHEMA, Passed, as_it_came, one_path
 from headwater.curate.scoring import Candidates, NamedScore, score_pairs
-from headwater.decode import decode_rgb
 from headwater.engine import run_shards
 from headwater.errors import DecodeError
 from headwater.features import KeptFeatures
@@ -134,6 +134,8 @@ class Scorer:
         self.scores, self.task, self.clip = scores, task, clip
         self.texts = clip.class_text_features(task.names, task.prompts.filter)
         self.kept = KeptFeatures(clip.features_digest)
+        # A processor is as fast without workers; a GPU would wait for one process that decodes.
+        self.feed = Feed(clip, workers=0 if clip.device.type == "cpu" else None)
 
     def score(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """The scores of some pairs, a column each; null where there is none."""
@@ -141,7 +143,7 @@ class Scorer:
         candidates = Candidates(
             pairs=without_images(pairs),
             encoded=data,
-            features=self._features(pairs["sha256"].to_list(), data),
+            encode_images=lambda: self._features(pairs["sha256"].to_list(), data),
             labels=self.task.labels,
             class_texts=self.texts,
             encode_texts=self.clip.encode_texts,
@@ -152,6 +154,7 @@ class Scorer:
 
     def _features(self, digests: Sequence[str], data: Sequence[bytes]) -> Floats:
         def encode(rows: NDArray[np.int64]) -> Floats:
-            return self.clip.encode_images([decode_rgb(data[row]) for row in rows.tolist()])
+            ready = self.feed.prepare((row, data[row]) for row in rows.tolist())
+            return self.clip.encode_images(np.concatenate([some.batch.numpy() for some in ready]))
 
         return self.kept.of(digests, encode)
