@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from headwater.curate.calibration import calibrate_threshold
+from headwater.curate.changes import CHANGES
 from headwater.curate.copies import find_copies, nearest
 from headwater.descriptors import COPY_THRESHOLD, describe
 
@@ -26,45 +27,6 @@ pytestmark = pytest.mark.skipif(
 
 def load(folder):
     return [Image.open(path).convert("RGB") for path in sorted(folder.rglob("*.*"))]
-
-
-def saved(image, quality=30):
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer)
-
-
-def cropped(image, left, top):
-    width, height = round(0.9 * image.width), round(0.9 * image.height)
-    x, y = round(left * (image.width - width)), round(top * (image.height - height))
-    return image.crop((x, y, x + width, y + height))
-
-
-def corner(image):
-    return cropped(image, 0, 1)
-
-
-def mirrored(image):
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-CHANGES = {
-    "re-encoded": saved,
-    "halved": lambda image: image.resize((image.width // 2, image.height // 2)),
-    "squashed": lambda image: image.resize((image.width, round(0.65 * image.height))),
-    "square": lambda image: image.resize((64, 64)),
-    "cropped at a corner": corner,
-    "cropped at a side": lambda image: cropped(image, 1, 0.5),
-    "mirrored": mirrored,
-    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.15),
-    "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.85),
-    "more color": lambda image: ImageEnhance.Color(image).enhance(1.15),
-    "less color": lambda image: ImageEnhance.Color(image).enhance(0.85),
-    "black and white": lambda image: image.convert("L"),
-    "mirrored, cropped, halved, saved": lambda image: saved(
-        cropped(mirrored(image), 1, 1).resize((image.width // 2, image.height // 2)), 50
-    ),
-}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +79,8 @@ def test_other_photographs_are_not_taken_for_copies(described):
 def test_clothes_laid_out_alike_need_a_threshold_of_their_own():
     clothes = load(TASKS / "clothing" / "test")
     rows = describe(clothes)
-    crops, again = (describe([f(image) for image in clothes]) for f in (corner, saved))
+    kinds = CHANGES["cropped at a corner"], CHANGES["re-encoded"]
+    crops, again = (describe([f(image) for image in clothes]) for f in kinds)
     threshold = calibrate_threshold(rows, [crops, again])
     others, own = nearest(rows[1::2], rows[::2])[0], np.arange(len(rows))
     assert (others > COPY_THRESHOLD).mean() > 2 * (others > threshold).mean()

@@ -1,7 +1,8 @@
 """Where copies begin: a threshold measured on pictures that are no test.
 
 The built-in descriptor's own threshold is for photographs; pictures that are alike by their making
-(one product in one pose, one digit) need theirs. See ../descriptors and copies.py.
+(one product in one pose, one digit) need theirs. How copies are changed is in changes.py; see also
+../descriptors and copies.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.curate.copies import nearest
 from headwater.errors import InputError
 
 Floats = NDArray[np.float32]
@@ -22,24 +24,27 @@ def calibrate_threshold(
     references: Floats,
     copies: Sequence[Floats],
     *,
+    others: Floats | None = None,
     false_rate: float = 0.02,
     miss_rate: float = 0.05,
 ) -> float:
     """A threshold for pictures that are alike by their making, measured on some that are no test.
 
     Two limits are measured: what only `false_rate` of the references exceed in similarity to any
-    *other* reference, and what all but `miss_rate` of each kind of copies exceed in similarity to
+    other picture, and what all but `miss_rate` of each kind of copies exceed in similarity to
     their original. The threshold lies half way. Where copies are no more alike than others are, it
     is the second limit: copies are caught, and more innocent pictures go.
 
-    The chance of a likeness grows with the number of pictures to be like, so calibrate on about as
-    many as will be searched, or accept a few more false copies.
+    The chance of a likeness grows with the number of pictures to be like, so give the very images
+    that will be searched as `others`, or calibrate on about as many.
 
     Args:
         references: (n, d) descriptors of pictures none of which copies another, such as a task's
             train split; at least 2.
         copies: one array (n, d) for every kind of change that must be caught (re-encoded, cropped,
             ...); its row i describes reference i after the change.
+        others: (m, d) descriptors of pictures that are no copies of these, such as the test split;
+            None: each reference is compared with the other references.
         false_rate: share of innocent pictures that may be taken for copies, in (0, 1).
         miss_rate: share of the copies of a kind that may be missed, in (0, 1).
 
@@ -56,14 +61,20 @@ def calibrate_threshold(
         0.4
     """
     _check_calibration(references, copies, rates=(false_rate, miss_rate))
-    innocent = float(np.quantile(_closest_others(references), 1 - false_rate))
+    closest = closest_others(references) if others is None else nearest(references, others)[0]
+    innocent = float(np.quantile(closest, 1 - false_rate))
     kinds = [np.einsum("nd,nd->n", references, changed) for changed in copies]
     caught = min(float(np.quantile(similarity, miss_rate)) for similarity in kinds)
     return min((innocent + caught) / 2, caught)
 
 
-def _closest_others(references: Floats) -> Floats:
-    """Similarity of each reference to the most similar one that is not itself: (n,)."""
+def closest_others(references: Floats) -> Floats:
+    """Similarity of each reference to the most similar one that is not itself: (n,).
+
+    Example:
+        >>> closest_others(np.array([[1.0, 0.0], [0.6, 0.8]], np.float32)).round(2).tolist()
+        [0.6000000238418579, 0.6000000238418579]
+    """
     best = np.empty(len(references), np.float32)
     height = max(1, BLOCK // len(references))
     for top in range(0, len(references), height):

@@ -4,7 +4,7 @@ data.py   what a report is made of            page.py   that, as HTML (page.html
 plots.py  numbers -> matplotlib charts        svg.py    a chart as SVG that follows the page's theme
 views.py  tables and bars as the page shows them
 frame.py  what all pages share                doctor.py  findings of the doctor, as HTML
-label.py  pictures to be labelled, as HTML
+label.py  pictures to be labelled, as HTML     calibration.py  pairs around a threshold, as HTML
 """
 
 from headwater.report.data import ReportData
