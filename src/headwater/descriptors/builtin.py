@@ -51,7 +51,9 @@ COLOR = 0.2  # of |z|^2; more would tell more pictures apart, but miss black-and
 SPREAD = 2.0  # pixels that contrast is evened out over
 NOISE = 6.0  # gray levels: edges much weaker are noise and stay weak
 FAINT = 2.0  # the same for colors
-BLOCK = 256  # pictures described at once
+BLOCK = 64
+"""Pictures described at once, the last block filled up: how a matrix product rounds may change with
+the number of its rows, and a picture's row must not depend on the pictures beside it."""
 
 
 def builtin_descriptor() -> Descriptor:
@@ -122,13 +124,15 @@ def _shrink(image: Image.Image, box: tuple[float, float, float, float]) -> Pixel
 
 def _see(pixels: Pixels) -> Floats:
     """The sum of f over all windows, not scaled: (n, SIDE, SIDE, 3) to (n, DIMENSIONS)."""
-    seen = np.zeros((len(pixels), 2, DIMENSIONS // 2), np.float32)
-    for z in _windows(_planes(pixels.astype(np.float32))):
+    whole = np.zeros((BLOCK, *pixels.shape[1:]), np.float32)
+    whole[: len(pixels)] = pixels
+    seen = np.zeros((BLOCK, 2, DIMENSIONS // 2), np.float32)
+    for z in _windows(_planes(whole)):
         for waves in _waves():
             angles = z @ waves
             seen[:, 0] += np.cos(angles)
             seen[:, 1] += np.sin(angles)
-    return seen.reshape(len(pixels), DIMENSIONS)
+    return seen.reshape(BLOCK, DIMENSIONS)[: len(pixels)]
 
 
 def _planes(pixels: Floats) -> Floats:
