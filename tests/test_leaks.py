@@ -96,6 +96,16 @@ def test_what_was_described_is_not_described_again(tmp_path: Path, task: Task, l
     assert sum(seen) == 8 + 6
 
 
+def test_a_set_that_has_changed_is_looked_at_anew(tmp_path: Path, task: Task, leaky: Path) -> None:
+    out, asked = tmp_path / "leaks", {"splits": ["test"], "descriptor": BUILTIN}
+    find_leaks(leaky, task, out, **asked)
+    clean = import_set(tmp_path / "clean", task, numbered(500, 2))
+    assert find_leaks(clean, task, out, **asked)["leaks"] == 0
+    assert leaks_in(out) == []
+    with pytest.raises(SetError, match="made differently"):
+        find_leaks(clean, task, out, threshold=0.9, **asked)
+
+
 def test_a_missing_test_split_is_refused(tmp_path: Path, task: Task, leaky: Path) -> None:
     task.images["test"].rename(tmp_path / "elsewhere")
     with pytest.raises(TaskError, match="the test images of task garden are missing"):

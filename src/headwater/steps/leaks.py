@@ -105,7 +105,8 @@ def _compare(
         "descriptor": descriptor.digest,
         "images": split_digests(task, tuple(splits)),
     }
-    with step(out, "leaks", arguments=asked, inputs=told) as this:
+    looked_at = next(iter(inputs))  # rejections make a set smaller: it is then looked at anew
+    with step(out, "leaks", arguments=asked, inputs=told, grown=looked_at) as this:
         if not this.finished:
             references = describe_splits(task, splits, descriptor)
             pairs, leaks, touched = 0, [], np.zeros(len(references.names), bool)
