@@ -165,6 +165,10 @@ def test_one_path_makes_all_images_alike(task: Task, tmp_path: Path) -> None:
     assert rows == [
         ("imported:fern/tall.jpg", 48, 48, "JPEG"), ("imported:rose/wide.png", 90, 40, "PNG"),
     ]  # fmt: skip
+    told = read_json(folder / "pixels.json")
+    assert (told["images"], told["before"]["not_square"]) == (2, 0.5)
+    assert told["before"]["codecs"] == {"JPEG": 0.5, "PNG": 0.5}
+    assert (told["after"]["codecs"], told["after"]["not_square"]) == ({"JPEG": 1.0}, 0.0)
 
 
 def test_images_that_no_longer_decode_are_decisions(

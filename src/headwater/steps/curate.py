@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from headwater.clip import Clip
+from headwater.curate.pixels import summarize
 from headwater.curate.rules import drop, staying
 from headwater.curate.scoring import NamedScore, open_score
 from headwater.descriptors import Descriptor
@@ -54,12 +55,14 @@ from headwater.store import (
     read_json,
     read_step,
     step,
+    write_json,
     write_table,
 )
 from headwater.task import Task
 
 PIXELS = "pixels"
 CANDIDATES = "candidates.parquet"
+PIXELS_FILE = "pixels.json"
 USUAL_SPLITS = ("train", "val", "test")  # a task may do without any of them
 MATCH = ("id", "label", "caption", "query", "start", "end", "found_by", "url")
 IMAGE = ("width", "height", "codec")
@@ -127,6 +130,7 @@ def curate(
             reasons = rejection_reasons(staying(judged), rejected).to_list()
             judged, gates = drop(judged, reasons, gate=NOT_REJECTED), [*gates, NOT_REJECTED]
         write_candidates(out, judged, scores)
+        write_looks(bench, judged)
         write_parts(bench, source, judged, last=gates[-1] if gates else PIXELS, scores=scores)
         counts = read_funnel(source)
         finish_set(
@@ -189,6 +193,16 @@ def write_candidates(out: Path, judged: pl.DataFrame, scores: Sequence[NamedScor
     """Every pair that was judged with all that was found out about it, kept or not."""
     columns = [*MATCH, *IMAGE, *(score.name for score in scores), "copy_of", "copy_similarity"]
     write_table(out / CANDIDATES, judged.select(columns).sort("id", "label", maintain_order=True))
+
+
+def write_looks(bench: Bench, judged: pl.DataFrame) -> None:
+    """What the images of the set were like before and after the pixel path."""
+    kept = judged.filter(pl.col("gate").is_null())
+    looks = [
+        read_shard(bench.pixels(n), ["before", "after"])[kept.filter(shard=n)["row"]]
+        for n in range(bench.shards)
+    ]
+    write_json(bench.out / PIXELS_FILE, summarize(pl.concat(looks)))
 
 
 def write_parts(
