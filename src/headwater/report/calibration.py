@@ -114,7 +114,7 @@ def _threshold(row: Json, told: Json) -> dict[str, str]:
     """A line of the table of thresholds."""
     named = {
         "in use": told["threshold"],
-        f"published for {told['descriptor']['name']}": told["descriptor"]["threshold"],
+        f"{told['descriptor']['name']}'s own": told["descriptor"]["threshold"],
         "suggested": told["suggested"],
     }
     return {
