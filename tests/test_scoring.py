@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headwater.curate.scoring import BUILT_IN, Candidates, open_score, score_pairs
+from headwater.curate.heads import LAYERS
+from headwater.curate.scoring import BUILT_IN, SCORES, Candidates, open_score, score_pairs
 from headwater.decode import encode_png
 from headwater.errors import InputError
 
@@ -201,3 +202,27 @@ def test_features_are_made_only_for_scores_that_look_at_them() -> None:
     assert len(score_pairs(bare, plain)) == 3
     mute = bare.pairs.with_columns(caption=pl.lit(None, pl.String))
     assert np.isnan(values("caption_score", candidates(encode_images=never, pairs=mute))).all()
+
+
+# What the documents say ----------------------------------------------------------------
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "scores.md"
+
+
+def test_the_example_in_the_documents_is_a_score(tmp_path: Path) -> None:
+    example = PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    assert len(example.split("def ")[1].splitlines()) <= 10
+    path = write(tmp_path, example)
+    black = candidates(encoded=[encode_png(image) for image in (FLAT, RED, 0 * RED)])
+    assert values(f"{path}:warmth", black) == pytest.approx([0, 200, np.nan], nan_ok=True)
+
+
+def test_every_score_and_layout_is_told_in_the_documents() -> None:
+    told = PAGE.read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in told for name in SCORES)
+    for first, *others in LAYERS:
+        assert ", ".join([f"`layers.{first}`", *(f"`{place}`" for place in others)]) in told
+    given = Candidates.__dataclass_fields__.keys() - {"encode_images"}
+    for name in (*given, "images", "features"):
+        assert f"`candidates.{name}" in told

@@ -16,6 +16,7 @@ PUBLIC = {
     "top_k": "headwater.topk",
     "keep_top": "headwater.curate.select",
     "class_scores": "headwater.curate.score",
+    "Candidates": "headwater.curate.scoring",
     "find_copies": "headwater.curate.copies",
     "find_duplicates": "headwater.curate.duplicates",
     "describe": "headwater.descriptors",

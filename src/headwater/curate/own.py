@@ -62,8 +62,8 @@ def open_own(name: str) -> tuple[Callable[..., Any], str]:
 
 
 def told(error: BaseException, name: str) -> InputError:
-    """What went wrong in a user's function, on one line, with the line in the user's own file."""
-    path = Path(name.rpartition(":")[0])
+    """What went wrong in a user's score, or file, on one line, with the line in the user's file."""
+    path = Path(name.rpartition(":")[0] if is_own(name) else name)
     line = _line_in(error, path.resolve())
     place = f" ({path.name}, line {line})" if line else ""
     words = f"{type(error).__name__}: {first_line(error)}" if str(error) else first_line(error)
@@ -96,7 +96,7 @@ def _run(path: Path, source: bytes) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise told(error, f"{path}:") from error
+        raise told(error, str(path)) from error
     return module
 
 

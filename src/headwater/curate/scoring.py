@@ -54,6 +54,20 @@ class Candidates:
         class_texts: (classes, templates, d) features of the task's filter prompts, as the text
             tower gives them; row i is of `labels[i]`.
         encode_texts: texts to features (n, d) of the same model, not normalized.
+
+    Example:
+        >>> def redness(candidates: Candidates) -> list[float]:
+        ...     return [float(image[..., 0].mean()) for image in candidates.images]
+        >>> from headwater.decode import encode_png
+        >>> pictures = [encode_png(np.full((2, 2, 3), gray, np.uint8)) for gray in (10, 200)]
+        >>> texts = np.zeros((1, 1, 4), np.float32)
+        >>> candidates = Candidates(
+        ...     pairs=pl.DataFrame({"id": ["w:1", "w:2"], "label": ["rose", "rose"]}),
+        ...     encoded=pictures, encode_images=lambda: np.zeros((2, 4), np.float32),
+        ...     labels=["rose"], class_texts=texts, encode_texts=lambda names: texts[0],
+        ... )
+        >>> redness(candidates)
+        [10.0, 200.0]
     """
 
     pairs: pl.DataFrame
