@@ -1,14 +1,24 @@
 """Budgets: exactly n pairs, nested over n, as they come or with every class in its turn."""
 
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from tests.tiny_clip import tiny_clip
+from tests.tiny_garden import CLASSES, import_set, make_task
 
 from headwater.curate.budget import draw, share_out
 from headwater.errors import InputError, SetError
+from headwater.recipe import Recipe
+from headwater.steps.adapt import draw_lesson
+from headwater.study import Study
+from headwater.task import Task
 
 LABELS = st.lists(st.sampled_from(["rose", "fern", "yew", "oak"]), min_size=1, max_size=60)
 BUDGETS = st.sampled_from(["as_they_come", "balanced"])
@@ -104,3 +114,63 @@ def test_a_small_set_cannot_give_its_share() -> None:
     with pytest.raises(SetError, match="expected 3 pairs, saw 2"):
         share_out(5, [0.5, 0.5], [2, 10])
     assert share_out(None, [0.5, 0.5], [2, 10]) == [2, 10]
+
+
+# In recipes and studies --------------------------------------------------------------------
+
+
+def recipe(**changes: Any) -> Recipe:
+    told = {
+        "format": 1,
+        "name": "small",
+        "task": "miniature",
+        "learner": {"model": "tiny"},
+        "pool": {"path": "pool"},
+        "sources": {"drawn": {"retrieve": {"by": "random"}}, "made": {"import": "made"}},
+        "arms": {
+            "drawn": {"source": "drawn", "objective": "contrastive"},
+            "made": {"source": "made"},
+        },
+        "scales": [10],
+        "primary": {"arm": "made", "against": "off-the-shelf"},
+    }
+    return Recipe.model_validate(told | changes)
+
+
+def test_a_recipe_s_budget_reaches_its_trials(tmp_path: Path) -> None:
+    arms = {"made": {"source": "made"}}
+    for told, expected in (({}, "as_they_come"), ({"budget": "balanced"}, "balanced")):
+        study = Study(tmp_path, recipe(arms=arms, **told))
+        assert study.heat("made", study.recipe.arms["made"], 10, 0).budget == expected
+
+
+def test_what_has_no_labels_is_neither_balanced_nor_learned() -> None:
+    assert recipe().budget == "as_they_come"
+    with pytest.raises(ValidationError, match="arm drawn: drawn has no classes that a budget"):
+        recipe(budget="balanced")
+    with pytest.raises(ValidationError, match="arm drawn: drawn has no labels to learn"):
+        recipe(arms={"drawn": {"mix": {"made": 1, "drawn": 1}}, "made": {"source": "made"}})
+
+
+def test_pairs_without_a_class_cannot_take_turns(tmp_path: Path) -> None:
+    made = import_set(tmp_path / "made", make_task(tmp_path), {"rose/1.png": 1, "fern/1.png": 2})
+    other = Task.model_validate({"format": 1, "name": "other", "classes": ["rose"]})
+    told = {"n": 2, "seed": 0}
+    assert len(draw_lesson({made: 1.0}, other, tiny_clip().geometry, **told).targets) == 2
+    with pytest.raises(SetError, match="expected a label in every pair, saw 1 pairs without"):
+        draw_lesson({made: 1.0}, other, tiny_clip().geometry, budget="balanced", **told)
+
+
+@pytest.mark.parametrize("budget", ["as_they_come", "balanced"])
+def test_lessons_of_a_mix_are_nested(tmp_path: Path, budget: str) -> None:
+    task = make_task(tmp_path)
+    pictures = {
+        f"{label}/{i}.png": 40 * i + (label == "fern") for label in CLASSES for i in range(5)
+    }
+    sets = {import_set(tmp_path / name, task, pictures): 1.0 for name in ("one", "two", "three")}
+    lessons = [
+        draw_lesson(sets, task, tiny_clip().geometry, n=n, seed=3, budget=budget) for n in range(31)
+    ]
+    drawn = [Counter(picture.tobytes() for picture in lesson.pixels) for lesson in lessons]
+    assert [sum(pixels.values()) for pixels in drawn] == list(range(31))
+    assert all(few <= more for few, more in pairwise(drawn))

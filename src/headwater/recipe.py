@@ -180,7 +180,7 @@ class Recipe(BaseModel):
             for source_name in arm.sources:
                 if source_name not in self.sources:
                     raise ValueError(_unknown(source_name, "source", self.sources))
-                self._check_budget(self.sources[source_name], source_name)
+                self._check_labels(name, arm, source_name)
         for name in (self.primary.arm, self.primary.against):
             if name not in (*self.arms, OFF_THE_SHELF):
                 raise ValueError(_unknown(name, "arm", self.arms))
@@ -196,9 +196,14 @@ class Recipe(BaseModel):
         if self.sources[name].perturb:
             raise ValueError(f"source {name} is perturbed itself; perturb what it came from")
 
-    def _check_budget(self, source: Source, name: str) -> None:
-        if self.budget == "balanced" and source.retrieve and source.retrieve.by == "random":
-            raise ValueError(f"source {name} has no classes, so a budget cannot balance them")
+    def _check_labels(self, name: str, arm: Arm, source: str) -> None:
+        how = self.sources[source].retrieve
+        if how is None or how.by != "random":
+            return
+        if arm.objective == "cross_entropy":
+            raise ValueError(f"arm {name}: {source} has no labels to learn; try contrastive")
+        if self.budget == "balanced":
+            raise ValueError(f"arm {name}: {source} has no classes that a budget could balance")
 
     def curation(self, source: str) -> Curation:
         """How a source is curated: the recipe's rules, but for what the source says itself."""
