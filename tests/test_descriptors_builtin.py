@@ -102,6 +102,7 @@ def test_arrays_and_images_say_the_same(scenes):
     arrays = [np.asarray(image) for image in scenes[:3]]
     np.testing.assert_array_equal(describe(arrays), describe(scenes[:3]))
     np.testing.assert_array_equal(describe(np.stack(arrays)), describe(scenes[:3]))
+    np.testing.assert_array_equal(describe(iter(arrays)), describe(scenes[:3]))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])

@@ -79,6 +79,25 @@ def test_pictures_are_resized_as_pillow_does():
     np.testing.assert_allclose(seen[0][0].permute(1, 2, 0).numpy(), wanted, atol=1e-6)
 
 
+def test_of_a_generator_one_picture_at_a_time_is_in_memory(pictures, monkeypatch):
+    monkeypatch.setattr(network, "BLOCK", 10)
+    rows = looking().describe(pictures)
+    drawn, ready = 0, []
+
+    def draw():
+        nonlocal drawn
+        for picture in pictures:
+            drawn += 1
+            yield picture
+
+    def size(width, height):
+        ready.append(drawn)
+        return width, height
+
+    np.testing.assert_array_equal(looking(size=size).describe(draw()), rows)
+    assert ready == list(range(1, len(pictures) + 1))
+
+
 def test_no_pictures_no_rows():
     assert looking().describe([]).shape == (0, 5)
 

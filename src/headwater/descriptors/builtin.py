@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from headwater.descriptors.descriptor import Descriptor
-from headwater.descriptors.pictures import Floats, Images, Pixels, as_rgb
+from headwater.descriptors.pictures import Floats, Images, Pixels, as_rgb, in_blocks
 from headwater.store import digest_value
 
 VERSION = 1
@@ -80,7 +80,7 @@ def describe(images: Images) -> Floats:
     so that a copy of either shape is known again.
 
     Args:
-        images: PIL images, or uint8 arrays (h, w, 3), of any sizes.
+        images: PIL images, or uint8 arrays (h, w, 3), of any sizes; a generator will do.
 
     Returns:
         (n, 1024) float32, L2-normalized; about 1 for a picture re-encoded or resized, about 0 for
@@ -97,17 +97,24 @@ def describe(images: Images) -> Floats:
         >>> bool(a @ b > COPY_THRESHOLD > a @ c)
         True
     """
-    blocks = [_describe(images[at : at + BLOCK]) for at in range(0, len(images), BLOCK)]
+    blocks = [_describe(squares) for squares in in_blocks(map(_squares, images), BLOCK)]
     return np.concatenate([np.zeros((0, DIMENSIONS), np.float32), *blocks])
 
 
-def _describe(images: Images) -> Floats:
-    pictures = [as_rgb(image) for image in images]
-    seen = _see(np.stack([_shrink(picture, (0, 0, *picture.size)) for picture in pictures]))
-    oblong = [row for row, picture in enumerate(pictures) if picture.width != picture.height]
+def _squares(image: Image.Image | Pixels) -> list[Pixels]:
+    """A picture squashed to a square, and its middle square if that is another."""
+    picture = as_rgb(image)
+    boxes: list[tuple[float, float, float, float]] = [(0, 0, *picture.size)]
+    if picture.width != picture.height:
+        boxes.append(_middle(picture))
+    return [_shrink(picture, box) for box in boxes]
+
+
+def _describe(squares: list[list[Pixels]]) -> Floats:
+    seen = _see(np.stack([whole for whole, *_ in squares]))
+    oblong = [row for row, both in enumerate(squares) if len(both) == 2]
     if oblong:
-        middles = [_shrink(pictures[row], _middle(pictures[row])) for row in oblong]
-        seen[oblong] += _see(np.stack(middles))
+        seen[oblong] += _see(np.stack([squares[row][1] for row in oblong]))
     return np.asarray(seen / np.linalg.norm(seen, axis=1, keepdims=True), np.float32)
 
 

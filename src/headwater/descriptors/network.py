@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from headwater.descriptors.pictures import Floats, Images, Pixels, as_rgb
+from headwater.descriptors.pictures import Floats, Images, Pixels, as_rgb, in_blocks
 from headwater.errors import ModelError
 from headwater.float32 import full_float32
 
@@ -52,13 +52,13 @@ class Network:
             InputError: something that is no picture.
             ModelError: the network gives other rows than it should, or no numbers.
         """
-        rows = np.zeros((len(images), self.dimensions), np.float32)
-        for start in range(0, len(images), BLOCK):
-            pictures = [self._ready(image) for image in images[start : start + BLOCK]]
+        blocks = [np.zeros((0, self.dimensions), np.float32)]
+        for pictures in in_blocks(map(self._ready, images), BLOCK):
+            rows = np.zeros((len(pictures), self.dimensions), np.float32)
             for places in _batches([picture.shape for picture in pictures], self.batch):
-                seen = self._see(np.stack([pictures[place] for place in places]))
-                rows[[start + place for place in places]] = seen
-        return rows
+                rows[places] = self._see(np.stack([pictures[place] for place in places]))
+            blocks.append(rows)
+        return np.concatenate(blocks)
 
     def _ready(self, image: Image.Image | Pixels) -> Pixels:
         picture = as_rgb(image)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,10 @@ from headwater.errors import InputError
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-Images = Sequence[Image.Image | Pixels] | Pixels
+Images = Iterable[Image.Image | Pixels]
+"""A list, an array (n, h, w, 3), or a generator, of which one picture at a time is in memory."""
+
+T = TypeVar("T")
 
 
 def as_rgb(image: Image.Image | Pixels) -> Image.Image:
@@ -31,3 +36,15 @@ def as_rgb(image: Image.Image | Pixels) -> Image.Image:
         seen = f"{image.dtype} {image.shape}"
         raise InputError("not a picture", expected="PIL images or uint8 (h, w, 3)", seen=seen)
     return Image.fromarray(image)
+
+
+def in_blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last of what is left.
+
+    Example:
+        >>> list(in_blocks("abcde", 2))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    rest = iter(items)
+    while block := list(islice(rest, size)):
+        yield block

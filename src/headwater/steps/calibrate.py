@@ -30,9 +30,8 @@ from headwater.progress import track
 from headwater.report.calibration import render_calibration
 from headwater.splits import read_image, split_files
 from headwater.steps.described import References, describe_kept, describe_splits
-from headwater.steps.doctor import check_page
 from headwater.steps.sets import sift_decodable
-from headwater.store import Json, digest_file, write_text
+from headwater.store import Json, check_page, digest_file, write_text
 from headwater.task import Task
 
 Floats = NDArray[np.float32]
@@ -181,7 +180,7 @@ def _describe_changed(change: str, paths: Sequence[Path], descriptor: Descriptor
     digests = [hashlib.sha256(encode_png(changed(row))).hexdigest() for row in range(len(paths))]
     return KeptFeatures(descriptor.digest).of(
         digests,
-        lambda rows: descriptor.describe([changed(row) for row in rows.tolist()]),
+        lambda rows: descriptor.describe(changed(row) for row in rows.tolist()),
         block=BLOCK,
     )
 

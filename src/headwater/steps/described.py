@@ -50,7 +50,7 @@ def describe_kept(
         load: the image of a row.
     """
     return KeptFeatures(descriptor.digest).of(
-        digests, lambda rows: descriptor.describe([load(row) for row in rows.tolist()])
+        digests, lambda rows: descriptor.describe(load(row) for row in rows.tolist())
     )
 
 
