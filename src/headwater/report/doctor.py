@@ -78,7 +78,7 @@ def _linked(finding: Json, places: Mapping[str, str]) -> list[dict[str, Any]]:
     names = "|".join(map(re.escape, longest_first)) or r"(?!)"  # which is nowhere
     parts = enumerate(re.split(rf"(?<!\w)({names})(?!\w)", finding["text"]))
     told = [(part, places[part] if i % 2 else None) for i, part in parts if part]
-    return [{"text": _show(part), "place": place} for part, place in told]
+    return [{"text": show_part(part), "place": place} for part, place in told]
 
 
 def _class_row(row: Json, most: int) -> dict[str, Any]:
@@ -150,10 +150,10 @@ def _tally(rows: Sequence[Json], kind: str) -> str:
 
 
 def _caption(sample: Json) -> dict[str, Markup]:
-    return {part: _show(sample[part]) for part in ("before", "match", "after")}
+    return {part: show_part(sample[part]) for part in ("before", "match", "after")}
 
 
-def _show(text: str) -> Markup:
+def show_part(text: str) -> Markup:
     """A part of a text, escaped; the space at its ends stays, piled-up marks do not."""
     spaced = " " if text[:1].isspace() else "", " " if text[-1:].isspace() else ""
     return escape(spaced[0] + _without_piles(plain(text)) + (spaced[1] if text.strip() else ""))

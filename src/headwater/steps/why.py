@@ -157,14 +157,14 @@ def _story(row: Json, classmates: pl.DataFrame, own: Json, steps: list[str]) -> 
         "key": key,
         "passed": steps[:reached],
         "pair": pair and {**pair, "pool": pair["pool"] or namespace},
-        "match": _match(mine),
+        "match": match_of(mine),
         "image": {name: mine[name] for name in LOOKS} if mine.get("width") else None,
         "scores": _scores(mine, classmates, steps, reached) if facts else [],
         "copy": {name.removeprefix("copy_"): mine[name] for name in told} or None,
     }
 
 
-def _match(facts: Json) -> Json | None:
+def match_of(facts: Json) -> Json | None:
     """A caption cut at the bytes of its match."""
     if not facts.get("caption") or facts.get("start") is None or facts.get("end") is None:
         return None

@@ -1,0 +1,226 @@
+"""`curate --review`: a curated set -> a page with its pictures, to see what was kept and dropped.
+
+Which pairs are shown is decided in ../curate/examples.py, the page is made in ../report/review.py;
+here pictures and facts are found. A curated set holds the images it kept, the set it was made from
+those it dropped, the task those that were copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from headwater.curate.examples import choose_examples, fit_classes, fit_examples, group_fates
+from headwater.errors import SetError
+from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_shard
+from headwater.report.review import Gallery, Picture, ReviewData, render_review
+from headwater.splits import split_files
+from headwater.steps.doctor import check_page
+from headwater.steps.thumbnails import refuse_other_source, thumbnail, thumbnails
+from headwater.steps.why import is_score, match_of, score_gates
+from headwater.store import Json, read_step, write_text
+from headwater.task import Task
+
+SIDE = 160  # pixels of a picture
+PICTURES = 3_000  # on a page: about 20 MB; a browser scrolls them, and more nobody looks at
+EXAMPLES = 6  # of a group
+PIXELS = "pixels"
+TWIN = "duplicate of "  # as the reason of a duplicate begins; the id follows
+
+TITLES = {
+    "best": "Kept, the best",
+    "middle": "Kept, the middle",
+    "worst": "Kept, the worst",
+    PIXELS: "Cannot be decoded",
+    "no_copy": "Copies, beside the evaluation image",
+    "no_duplicate": "Duplicates, beside the one that stays",
+    "not_rejected": "Rejected by hand",
+}
+
+Keyed = dict[tuple[str, str], bytes]
+
+
+def review(
+    folder: Path,
+    source: Path,
+    page: Path,
+    *,
+    task: Task | None = None,
+    examples: int = EXAMPLES,
+    pictures: int = PICTURES,
+) -> Json:
+    """Write a page with a gallery a class: kept, just below the cut, copies, and other reasons.
+
+    Args:
+        folder: a curated set.
+        source: the set it was made from; it has the images of the dropped pairs.
+        page: the HTML file to write.
+        task: whose names are shown, and whose evaluation images stand beside their copies.
+        examples: pictures of a group, of the kept ones three times as many.
+        pictures: most on the page; where classes are many, each shows fewer.
+
+    Returns:
+        How many classes there are and are shown, pictures shown, and `examples` as it came out.
+
+    Raises:
+        SetError: no curated set, or a source it was not made from.
+        InputError: no place for the page.
+    """
+    check_page(page)
+    fates = _fates(folder)
+    refuse_other_source(folder, source)
+    counts = read_funnel(folder)
+    steps = counts["steps"][counts["steps"].index(PIXELS) - 1 :]
+    grouped = group_fates(fates.filter(pl.col("step").is_in(steps[1:])), _score_gates(fates, steps))
+    each = fit_examples(grouped, examples, pictures=pictures)
+    chosen = choose_examples(grouped, each)
+    labels = fit_classes(chosen, list(counts["classes"]), pictures=pictures)
+    chosen = chosen.filter(pl.col("label").is_in(labels))
+    shown = _pictures(chosen, fates=fates, folder=folder, source=source, task=task)
+    told = ReviewData(
+        title=folder.name,
+        key=read_step(folder)["digest"],
+        steps=steps,
+        counts=counts["classes"],
+        names=task.name_of if task else {},
+        galleries={label: [] for label in labels} | dict(_galleries(chosen, shown, steps)),
+        notes=_notes(fates, each, examples, labels, list(counts["classes"]), pictures),
+    )
+    write_text(page, render_review(told))
+    return {
+        "classes": len(counts["classes"]),
+        "shown": len(labels),
+        "pictures": len(chosen),
+        "examples": each,
+    }
+
+
+def _fates(folder: Path) -> pl.DataFrame:
+    """Every pair that was considered, its fate, and what is known of it."""
+    verb = read_step(folder)["verb"]
+    if not (folder / CANDIDATES).exists():
+        raise SetError(
+            f"{folder} is no curated set", expected=CANDIDATES, seen=f"what {verb} made",
+            do="Curate it first.",
+        )  # fmt: skip
+    known = read_shard(folder / CANDIDATES)
+    return read_decisions(folder).join(known, on=["id", "label"], how="left")
+
+
+def _score_gates(fates: pl.DataFrame, steps: list[str]) -> list[str]:
+    scores = [name for name, kind in fates.schema.items() if is_score(name, kind)]
+    return [gate for gates in score_gates(scores, steps).values() for gate in gates]
+
+
+def _galleries(
+    chosen: pl.DataFrame, shown: list[Picture], steps: list[str]
+) -> Iterator[tuple[str, list[Gallery]]]:
+    """The galleries of each class: kept ones, then gate by gate."""
+    order = {gate: number for number, gate in enumerate(steps)}
+    numbered = chosen.with_columns(picture=pl.int_range(pl.len()))
+    for (label,), rows in numbered.group_by("label", maintain_order=True):
+        groups = rows.group_by("gate", "scored", "part", maintain_order=True)
+        found = [
+            (
+                (order.get(str(gate), -1), not scored),
+                Gallery(
+                    title=_title(gate, scored, part),
+                    total=group["size"][0],
+                    pictures=[shown[number] for number in group["picture"]],
+                ),
+            )
+            for (gate, scored, part), group in groups
+        ]
+        yield str(label), [gallery for _, gallery in sorted(found, key=lambda pair: pair[0])]
+
+
+def _title(gate: object, scored: object, part: object) -> str:
+    if gate is None:
+        return TITLES.get(str(part), "Kept")
+    known = TITLES.get(str(gate)) or TITLES.get(str(gate).rpartition("_")[0])
+    return known or (f"Just below: {gate}" if scored else f"Without a score: {gate}")
+
+
+def _pictures(
+    chosen: pl.DataFrame, *, fates: pl.DataFrame, folder: Path, source: Path, task: Task | None
+) -> list[Picture]:
+    """The chosen pairs as they are shown, in their order."""
+    images: Keyed = {
+        **thumbnails(source, chosen.filter(~pl.col("kept")), side=SIDE),
+        **thumbnails(folder, chosen.filter("kept"), side=SIDE),
+    }
+    copied = chosen.filter(pl.col("reason").str.starts_with("copy of "))["copy_of"].drop_nulls()
+    references = _references(task, set(copied))
+    twins = _twins(chosen, fates, source)
+    return [_picture(row, images, references, twins) for row in chosen.iter_rows(named=True)]
+
+
+def _picture(
+    row: Json, images: Keyed, references: Mapping[str, bytes], twins: Mapping[str, bytes]
+) -> Picture:
+    match = match_of(row) or {"before": row["caption"] or "", "match": "", "after": ""}
+    beside = None
+    if row["reason"].startswith("copy of ") and row["copy_of"]:
+        beside = (references.get(row["copy_of"]), row["copy_of"])
+    elif row["reason"].startswith(TWIN):
+        twin = row["reason"].removeprefix(TWIN)
+        beside = (twins.get(twin), twin)
+    size = f"{row['width']} x {row['height']} {row['codec']}" if row["width"] else ""
+    return Picture(
+        id=row["id"],
+        label=row["label"],
+        image=images.get((row["id"], row["label"])),
+        score=row["score"],
+        reason="" if row["kept"] else row["reason"],
+        caption=(match["before"], match["match"], match["after"]),
+        facts={"found by": row["found_by"], "came as": size, "url": row["url"]},
+        beside=beside,
+    )
+
+
+def _references(task: Task | None, wanted: set[str]) -> dict[str, bytes]:
+    """Small JPEGs of evaluation images, by their names, such as `test/rose/1.jpg`."""
+    if task is None:
+        return {}
+    asked = {name.partition("/")[0] for name in wanted} & set(task.images)
+    files = {
+        f"{split}/{name}": path
+        for split in sorted(asked)
+        for name, path, _ in split_files(task, split)
+    }
+    found = {
+        name: thumbnail(files[name].read_bytes(), side=SIDE)
+        for name in sorted(wanted & files.keys())
+    }
+    return {name: small for name, small in found.items() if small}
+
+
+def _twins(chosen: pl.DataFrame, fates: pl.DataFrame, source: Path) -> dict[str, bytes]:
+    """Small JPEGs of the pairs that stayed in place of a duplicate, by id."""
+    reasons = chosen["reason"].filter(chosen["reason"].str.starts_with(TWIN))
+    twins = fates.filter(pl.col("id").is_in(reasons.str.strip_prefix(TWIN).implode()))
+    return {pair_id: small for (pair_id, _), small in thumbnails(source, twins, side=SIDE).items()}
+
+
+def _notes(
+    fates: pl.DataFrame, each: int, examples: int, labels: list[str], known: list[str], room: int
+) -> list[str]:
+    """What the page leaves out."""
+    early = int(fates["width"].null_count()) - int((fates["step"] == PIXELS).sum())
+    notes = []
+    if early:
+        notes.append(
+            f"{early:,} pairs fell before curation and have no picture here; "
+            "decisions.parquet says why."
+        )
+    if each < examples:
+        notes.append(
+            f"{each} instead of {examples} pictures of a kind are shown: a page holds {room:,}."
+        )
+    if len(labels) < len(known):
+        notes.append(
+            f"{len(known) - len(labels):,} classes are only counted: there is no more room."
+        )
+    return notes

@@ -1,0 +1,73 @@
+"""Small pictures of some pairs of a set, as pages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from headwater.decode import encode_jpeg, open_rgb
+from headwater.errors import DecodeError, SetError
+from headwater.pairs import shard_paths
+from headwater.store import read_step
+
+QUALITY = 80  # of the JPEG
+
+
+def thumbnail(data: bytes, *, side: int) -> bytes | None:
+    """An encoded image as a small JPEG, or None if it cannot be decoded.
+
+    Args:
+        data: the image.
+        side: of the longer side at most, pixels; a smaller image stays as large as it is.
+
+    Example:
+        >>> thumbnail(b"<html>", side=64) is None
+        True
+    """
+    try:
+        image = open_rgb(data, wanted=side)
+    except DecodeError:
+        return None
+    image.thumbnail((side, side))
+    return encode_jpeg(np.asarray(image), quality=QUALITY)
+
+
+def thumbnails(folder: Path, wanted: pl.DataFrame, *, side: int) -> dict[tuple[str, str], bytes]:
+    """Small JPEGs of some pairs of a set, by id and label; what cannot be shown is left out.
+
+    Args:
+        folder: a finished set.
+        wanted: id and label of the pairs.
+        side: of a picture, as `thumbnail` takes it.
+    """
+    found = {}
+    for pair_id, label, data in _images(folder, wanted):
+        small = thumbnail(data, side=side)
+        if small is not None:
+            found[pair_id, label] = small
+    return found
+
+
+def _images(folder: Path, wanted: pl.DataFrame) -> Iterator[tuple[str, str, bytes]]:
+    ids = wanted["id"].unique().implode()
+    for path in shard_paths(folder) if len(wanted) else ():
+        try:
+            rows = pl.scan_parquet(path).filter(pl.col("id").is_in(ids))
+            table = rows.select("id", "label", pl.col("image").struct.field("bytes")).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise SetError(f"cannot read {path}", seen=str(error).split("\n")[0]) from None
+        exact = table.join(wanted.select("id", "label"), on=["id", "label"], how="semi")
+        yield from exact.drop_nulls().iter_rows()
+
+
+def refuse_other_source(folder: Path, source: Path) -> None:
+    """Raise `SetError` unless a set was made from another one, as it is now."""
+    expected, seen = read_step(folder)["inputs"].get("set"), read_step(source)["digest"]
+    if expected != seen:
+        raise SetError(
+            f"{folder} was not made from {source}", expected=f"the set {str(expected)[:12]}...",
+            seen=f"{seen[:12]}...", do="Name the set it was curated from.",
+        )  # fmt: skip
