@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from tests.tiny_clip import save_tiny_clip
+from tests.tiny_clip import save_tiny_clip, tiny_clip
 from tests.tiny_garden import import_set, make_task, numbered, save
 
 from headwater.cli import run
@@ -17,10 +17,11 @@ from headwater.descriptors import open_descriptor
 from headwater.errors import SetError, TaskError
 from headwater.gate import Gate, gate_notes, pass_gate
 from headwater.recipe import Recipe
+from headwater.steps.curate import curate
 from headwater.steps.importing import import_images
 from headwater.steps.leaks import find_leaks, find_overlap
 from headwater.steps.perturb import perturb
-from headwater.steps.settings import Perturbation
+from headwater.steps.settings import Curation, Perturbation
 from headwater.store import read_json
 from headwater.study import open_study
 from headwater.task import Task
@@ -87,13 +88,23 @@ def test_what_was_described_is_not_described_again(tmp_path: Path, task: Task, l
     seen: list[int] = []
 
     def describe(images: Any) -> Any:
-        seen.append(len(images))
-        return BUILTIN.describe(images)
+        pictures = list(images)
+        seen.append(len(pictures))
+        return BUILTIN.describe(pictures)
 
     counting = type(BUILTIN)("counting", BUILTIN.threshold, f"counting-{tmp_path.name}", describe)
     for out in ("first", "second"):
         find_leaks(leaky, task, tmp_path / out, splits=["test"], descriptor=counting)
     assert sum(seen) == 8 + 6
+
+
+def test_an_empty_set_has_no_leaks(tmp_path: Path, task: Task, leaky: Path) -> None:
+    how = Curation(size=32, scores=(), rules=({"score": "short_side", "threshold": 999},))
+    curate(leaky, task, tmp_path / "none", clip=tiny_clip(), how=how)
+    counts = find_leaks(
+        tmp_path / "none", task, tmp_path / "leaks", splits=["test"], descriptor=BUILTIN
+    )
+    assert counts == {"pairs": 0, "leaks": 0, "touched": 0, "images": 6}
 
 
 def test_a_set_that_has_changed_is_looked_at_anew(tmp_path: Path, task: Task, leaky: Path) -> None:

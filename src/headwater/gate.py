@@ -121,12 +121,17 @@ def look_for_leaks(gate: Gate) -> None:
 def copy_threshold(*curations: Curation) -> float | None:
     """What a copy is by the first rule on copies that says it; None: the descriptor's own.
 
+    A threshold is of one descriptor: curations after the first count only if they have the same.
+
     Example:
         >>> strict = Curation(rules=[{"copies": ["test"], "threshold": 0.4}])
         >>> copy_threshold(Curation(rules=[]), strict), copy_threshold(Curation())
         (0.4, None)
+        >>> copy_threshold(Curation(descriptor="isc"), strict) is None
+        True
     """
-    rules = [rule for how in curations for rule in how.rules_for("retrieve")]
+    alike = [how for how in curations if how.descriptor == curations[0].descriptor]
+    rules = [rule for how in alike for rule in how.rules_for("retrieve")]
     told = (rule.threshold for rule in rules if isinstance(rule, CopiesRule))
     return next((threshold for threshold in told if threshold is not None), None)
 
