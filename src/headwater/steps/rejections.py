@@ -185,7 +185,7 @@ def _records(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
             raise _mistake(name, line, "rows of a CSV", str(error)) from None
         if row is None:
             return
-        if any(cell.strip() for cell in row):
+        if any(cell.strip(" \t") for cell in row):
             yield line, row
 
 
