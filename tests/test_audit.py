@@ -18,6 +18,7 @@ from headwater.curate.audit import (
     overlap,
     places,
     rank_correlation,
+    share_interval,
     wrong_but_high,
 )
 from headwater.curate.select import keep_top
@@ -54,7 +55,8 @@ def test_every_score_keeps_its_own_best() -> None:
 def test_a_line_a_score() -> None:
     told = describe_audit(audit_scores(ROSES, SCORES, fraction=0.3))
     assert (told["pairs"], told["classes"], told["known"], told["right"]) == (10, 1, 9, 7)
-    assert told["scores"][:3] == [
+    lines = [{k: v for k, v in line.items() if k != "interval"} for line in told["scores"]]
+    assert lines[:3] == [
         {"score": "clip_score", "kept": 3, "known": 3, "right": 2}
         | {"unscored": 0, "alone": 1, "missed": 1},
         {"score": "caption_score", "kept": 3, "known": 3, "right": 3}
@@ -210,3 +212,15 @@ def test_no_pairs_at_all() -> None:
     told = describe_audit(audit_scores(ROSES.clear(), SCORES))
     assert told["pairs"] == 0 and told["scores"][0]["kept"] == 0
     assert told["overlap"]["clip_score"]["sharpness"] is None
+
+
+@pytest.mark.parametrize(("part", "whole"), [(0, 5), (5, 5), (3, 10), (370, 389)])
+def test_the_interval_holds_the_shares_that_could_have_given_this(part: int, whole: int) -> None:
+    """Wilson's ends are the shares from which what was seen is 1.96 deviations away."""
+    low, high = share_interval(part, whole)
+    for end in (low, high):
+        if 0 < end < 1:
+            deviation = np.sqrt(end * (1 - end) / whole)
+            assert abs(part / whole - end) / deviation == pytest.approx(1.96, abs=1e-3)
+    assert low <= part / whole <= high
+    assert share_interval(0, 0) is None

@@ -2,7 +2,7 @@
 
 Every score keeps the same number of each class, its best, so that kept sets differ by the score
 alone; `none` draws that number by lot. Where it is known what images show, each kept set has a
-precision. Nothing here decides anything: rules do, in select.py.
+precision, with its interval. Nothing here decides anything: rules do, in select.py.
 
 A `place` is where a pair stands within its class by one score, from 0 (worst) to 1 (best).
 """
@@ -28,6 +28,7 @@ NONE = "none"
 """The kept set that no score chose."""
 
 BINS = 32
+Z = 1.959964  # of a 95 % interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,22 @@ def overlap(a: Bools, b: Bools) -> float | None:
     return int((a & b).sum()) / either if either else None
 
 
+def share_interval(part: int, whole: int) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of a share; None of nothing.
+
+    Example:
+        >>> low, high = share_interval(9, 10)
+        >>> round(low, 3), round(high, 3)
+        (0.596, 0.982)
+    """
+    if not whole:
+        return None
+    share, spread = part / whole, Z * Z / whole
+    middle = (share + spread / 2) / (1 + spread)
+    reach = Z * np.sqrt(share * (1 - share) / whole + spread / whole / 4) / (1 + spread)
+    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
+
+
 def describe_audit(audit: Audit, *, shown: int = 12) -> dict[str, Any]:
     """Everything the audit says, as JSON: a line a score, tables of agreement, examples.
 
@@ -216,11 +233,13 @@ def _best(values: Floats, classes: NDArray[Any], lots: NDArray[Any], drawn: Bool
 
 def _line(audit: Audit, name: str) -> dict[str, Any]:
     kept = audit.kept[name]
+    known, right = np.isfinite(audit.right[kept]), audit.right[kept] == 1
     line = {
         "score": name,
         "kept": int(kept.sum()),
-        "known": int(np.isfinite(audit.right[kept]).sum()),
-        "right": int((audit.right[kept] == 1).sum()),
+        "known": int(known.sum()),
+        "right": int(right.sum()),
+        "interval": share_interval(int(right.sum()), int(known.sum())),
     }
     if name == NONE:
         return {**line, "unscored": 0, "alone": 0, "missed": 0}
