@@ -242,6 +242,15 @@ def check_place(folder: Path) -> None:
         )  # fmt: skip
 
 
+def check_page(path: Path) -> None:
+    """Raise `InputError` where no page can be written: to be known before long work."""
+    check_place(path.parent)
+    if path.is_dir():
+        raise InputError(
+            f"cannot write a page to {path}", expected="a file such as page.html", seen="a folder"
+        )
+
+
 def read_step(folder: Path) -> Json:
     """The record of a finished step.
 

@@ -51,8 +51,9 @@ def doctor(
 
     Example: headwater doctor --task roses.yaml --pool pool --html doctor.html
     """
-    from headwater.steps.doctor import check_page, read_synonyms, write_page
     from headwater.steps.doctor import doctor as step
+    from headwater.steps.doctor import read_synonyms, write_page
+    from headwater.store import check_page
     from headwater.task import load_task
 
     if html:

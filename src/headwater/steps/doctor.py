@@ -17,7 +17,7 @@ from headwater.report.doctor import render_doctor
 from headwater.retrieve.doctor.chart import Chart, merge
 from headwater.retrieve.doctor.diagnosis import diagnose
 from headwater.retrieve.doctor.examine import Block, Doctor
-from headwater.store import Json, check_place, write_text
+from headwater.store import Json, write_text
 from headwater.task import Task
 
 LOTS = 64  # a chart a lot of shards, so that few are held at once however large the pool
@@ -84,15 +84,6 @@ def read_synonyms(path: Path) -> dict[str, list[str]]:
                 seen=repr(names)[:60],
             )  # fmt: skip
     return value
-
-
-def check_page(path: Path) -> None:
-    """Raise `InputError` where no page can be written: to be known before a pool is read."""
-    check_place(path.parent)
-    if path.is_dir():
-        raise InputError(
-            f"cannot write a page to {path}", expected="a file such as doctor.html", seen="a folder"
-        )
 
 
 def write_page(told: Json, path: Path) -> None:

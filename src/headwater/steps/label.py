@@ -17,11 +17,10 @@ from headwater.errors import InputError, PoolError
 from headwater.progress import say
 from headwater.report.label import render_label
 from headwater.retrieve.words import CaptionMatcher
-from headwater.steps.doctor import check_page
 from headwater.steps.hits import caption_hits
 from headwater.steps.labelled import check_labels, locate, open_images, tell_classes
 from headwater.steps.sample import Sampling, draw_sample
-from headwater.store import Json, write_text
+from headwater.store import Json, check_page, write_text
 from headwater.task import Task
 
 MAX_PAGE = 64 * 2**20  # bytes: 2,000 photos take half of it

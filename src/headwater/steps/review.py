@@ -17,10 +17,9 @@ from headwater.errors import SetError
 from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_shard
 from headwater.report.review import Gallery, Picture, ReviewData, render_review
 from headwater.splits import split_files
-from headwater.steps.doctor import check_page
 from headwater.steps.thumbnails import refuse_other_source, thumbnail, thumbnails
 from headwater.steps.why import is_score, match_of, score_gates
-from headwater.store import Json, read_step, write_text
+from headwater.store import Json, check_page, read_step, write_text
 from headwater.task import Task
 
 SIDE = 160  # pixels of a picture
