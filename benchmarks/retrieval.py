@@ -46,16 +46,31 @@ WAYS = {  # name -> (whether synonyms are asked for, settings)
 }
 
 
-def write_task(path, data, *, synonyms):
-    """The task file of tiny20, with WordNet's synonyms as queries or without."""
+def tiny20_names(data, *, synonyms=True):
+    """What each class of tiny20 is called: by WordNet's synonyms too, or by its name alone."""
     names = json.loads((data / "tasks" / "tiny20" / "synonyms.json").read_text())
-    classes = [
-        {"label": name, "queries": queries if synonyms else [name]}
-        for name, queries in names.items()
-    ]
-    told = {"format": 1, "name": "tiny20", "classes": classes, "prompts": {"retrieval": PROMPTS}}
+    return {name: queries if synonyms else [name] for name, queries in names.items()}
+
+
+def write_task(path, names, **images):
+    """A task file of classes and what they are called, with folders of splits if there are any."""
+    told = {
+        "format": 1,
+        "name": path.stem,
+        "classes": [{"label": name, "queries": queries} for name, queries in names.items()],
+        "prompts": {"retrieval": PROMPTS, "filter": PROMPTS},
+        "images": {split: str(folder.resolve()) for split, folder in images.items()},
+    }
     path.write_text(yaml.safe_dump(told))
     return load_task(path)
+
+
+def open_learner(data):
+    """The small CLIP that comes with the data."""
+    model = data / "models" / "mini-RN-64" / "mini-RN-64"
+    return load_clip(
+        "mini-RN-64", config=f"{model}.json", pretrained=f"{model}.safetensors", activation="gelu"
+    )
 
 
 def truth(data):
@@ -65,20 +80,25 @@ def truth(data):
         pl.col("url").str.extract(r"/(n\d{8})_").alias("truth"),
         pl.col("caption").str.to_lowercase(),
     )
-    names = json.loads((data / "tasks" / "tiny20" / "synonyms.json").read_text())
     ids = {
         name: rows.filter(pl.col("caption").str.contains(rf"\b{name.lower()}\b"))["truth"]
         .drop_nulls()
         .mode()[0]
-        for name in names
+        for name in tiny20_names(data)
     }
     return rows.drop("caption"), ids
 
 
+def mark_right(pairs, rows, ids):
+    """The pairs with a column `right`: whether each shows its class."""
+    meant = pl.col("label").replace_strict(ids, default=None)
+    told = pairs.join(rows.select("id", "truth"), on="id", how="left", maintain_order="left")
+    return told.with_columns(right=(meant == pl.col("truth")).fill_null(False)).drop("truth")
+
+
 def judge(pairs, rows, ids):
     """Precision and recall of a set of pairs."""
-    meant = pl.col("label").replace_strict(ids, default=None)
-    told = pairs.join(rows, on="id").with_columns(right=(meant == pl.col("truth")).fill_null(False))
+    told = mark_right(pairs, rows, ids)
     there = rows.filter(pl.col("truth").is_in(list(ids.values()))).height
     return told["right"].mean(), told.filter("right")["id"].n_unique() / there
 
@@ -115,15 +135,13 @@ def main():
     pool = asked.data / "pool-photos"
     if not pool.is_dir():
         sys.exit(f"nothing to measure: no photos pool in {asked.data}")
-    model = asked.data / "models" / "mini-RN-64" / "mini-RN-64"
-    clip = load_clip(
-        "mini-RN-64", config=f"{model}.json", pretrained=f"{model}.safetensors", activation="gelu"
-    )
+    clip = open_learner(asked.data)
     rows, ids = truth(asked.data)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         embed(pool, home / "vectors", clip=clip)
-        tasks = {s: write_task(home / f"{s}.yaml", asked.data, synonyms=s) for s in (False, True)}
+        names = {s: tiny20_names(asked.data, synonyms=s) for s in (False, True)}
+        tasks = {s: write_task(home / f"tiny20-{s}.yaml", names[s]) for s in names}
         results = []
         for number, (name, (synonyms, settings)) in enumerate(WAYS.items()):
             if "examples" in settings:
