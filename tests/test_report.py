@@ -15,11 +15,23 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tiny_study import LINES, NAMES, SCALES, digit, lean_results, tiny_numbers, tiny_study
+from tests.tiny_study import (
+    LINES,
+    NAMES,
+    SCALES,
+    digit,
+    lean_results,
+    tiny_look,
+    tiny_numbers,
+    tiny_pixels,
+    tiny_study,
+)
 
+from headwater.curate.pixels import LOOK_SCHEMA, summarize
 from headwater.errors import InputError
 from headwater.report import ReportData, plots, render_report, views
 from headwater.report.data import measured
+from headwater.report.pixels import pixels_notes, pixels_sentence, pixels_table
 
 EVIL = '"><script>alert(1)</script>$x_1$\x1b[31m\u202e'
 
@@ -363,3 +375,60 @@ def test_leaks_are_on_the_page_where_there_are_any(study):
     assert "<script>alert" not in html
     for none in (None, leaks.clear()):
         assert "Copies of test images" not in render_report(replace(study, leaks=none))
+
+
+def cells(table, source):
+    return next(row for row in table.rows if row[0] == source)
+
+
+def test_pixels_stand_as_they_came_and_as_they_are(page):
+    text = page.text
+    assert "sources differ in size, padding, codec and bytes per pixel" in text
+    assert "as they are trained on, in nothing" in text
+    assert cells(pixels_table(tiny_pixels()), "synthetic") == [
+        "synthetic", "900", "512 → 256", "0 %", "0 %", "PNG → JPEG", "2.10 → 0.60",
+    ]  # fmt: skip
+    assert cells(pixels_table(tiny_pixels()), "captions")[2:6] == [
+        "256 (225 to 287) → 256", "3 % → 0 %", "72 % (25 % of the picture) → 0 %",
+        "93 % JPEG, 7 % PNG → JPEG",
+    ]  # fmt: skip
+
+
+def told(**after):
+    before = tiny_look(256, "JPEG")
+    return {"images": 10, "before": before, "after": {**before, **after}}
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        ({"padded": 0.11, "padding": 0.2}, "11 % against 0 % padded"),
+        ({"not_square": 1.0}, "100 % against 0 % not square"),
+        ({"codecs": {"JPEG": 0.5, "PNG": 0.5}}, "50 % JPEG, 50 % PNG against JPEG"),
+        ({"short_side": {"p5": 300, "median": 300, "p95": 300}}, "short side 300 against 256 px"),
+    ],
+)
+def test_what_still_differs_between_two_arms_is_said(after, words):
+    pixels = {"found": told(**after), "made": told()}
+    (note,) = pixels_notes(pixels, ["found"], ["made"])
+    assert note.startswith("found and made images still differ")
+    assert words in note
+    assert pixels_notes(pixels, ["found"], ["found"]) == []
+    assert pixels_notes(pixels, ["found"], ["labelled"]) == []
+
+
+@pytest.mark.parametrize(
+    "after",
+    [{"padded": 0.09}, {"codecs": {"JPEG": 0.95, "PNG": 0.05}}, {"bytes_per_pixel": 2.0},
+     {"short_side": {"p5": 1, "median": 270, "p95": 999}}],
+)  # fmt: skip
+def test_small_differences_need_no_word(after):
+    assert pixels_notes({"found": told(**after), "made": told()}, ["found"], ["made"]) == []
+
+
+def test_a_set_without_images_differs_in_nothing():
+    looks = dict.fromkeys(("before", "after"), pl.Struct(LOOK_SCHEMA))
+    pixels = {"none": summarize(pl.DataFrame(schema=looks)), "made": told()}
+    assert pixels_notes(pixels, ["none"], ["made"]) == []
+    assert cells(pixels_table(pixels), "none")[1:] == ["0", *[views.NONE] * 5]
+    assert "in nothing; as they are trained on, in nothing" in pixels_sentence(pixels)

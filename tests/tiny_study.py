@@ -80,6 +80,26 @@ def digit(text, shade, seed=0):
     return out.getvalue()
 
 
+def tiny_look(side, codec, *, padded=0.0, odd=0.0, spread=0, density=0.6):
+    return {
+        "short_side": {"p5": side - spread, "median": side, "p95": side + spread},
+        "not_square": odd,
+        "padded": padded,
+        "padding": 0.25 if padded else None,
+        "codecs": codec if isinstance(codec, dict) else {codec: 1.0},
+        "bytes_per_pixel": density,
+    }
+
+
+def tiny_pixels():
+    """Retrieved images padded and of all kinds, made ones square PNGs; alike after the path."""
+    came = tiny_look(256, {"JPEG": 0.93, "PNG": 0.07}, padded=0.72, odd=0.03, spread=31)
+    made = tiny_look(512, "PNG", density=2.1)
+    after = tiny_look(256, "JPEG")
+    before = {"captions": came, "neighbors": came, "synthetic": made}
+    return {name: {"images": 900, "before": b, "after": after} for name, b in before.items()}
+
+
 def tiny_funnel(found, keep):
     steps = ["found", "decoded", "safe", "scored", "distinct"]
     counts = {}
@@ -118,6 +138,7 @@ def tiny_study(**changes):
             "synthetic": tiny_funnel(180, 0.8),
             "random": tiny_funnel(120, 0.99),
         },
+        "pixels": tiny_pixels(),
         "gallery": {
             row: {
                 label: [digit(label, 30 * shade, 10 * shade + n) for n in range(5)]

@@ -20,6 +20,7 @@ from headwater.gate import Gate, gate_notes, leak_table
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
 from headwater.recipe import OFF_THE_SHELF, Recipe, move
 from headwater.report.data import ReportData, measured
+from headwater.report.pixels import pixels_notes
 from headwater.splits import load_split
 from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
 from headwater.task import Task
@@ -57,6 +58,7 @@ def report_data(story: Telling) -> ReportData:
         reference_arms=references(recipe),
         largest=dict(story.available),
         funnels=funnels(story.sets),
+        pixels=pixels(story.sets),
         gallery=gallery(story),
         classes=story.task.name_of,
         notes=notes(story),
@@ -118,6 +120,26 @@ def funnels(sets: Mapping[str, Path]) -> dict[str, Json]:
     return {name: read_funnel(folder) for name, folder in sets.items()}
 
 
+def pixels(sets: Mapping[str, Path]) -> dict[str, Json]:
+    """What the images of every curated source were like before and after the pixel path."""
+    told = {name: folder / "pixels.json" for name, folder in sets.items()}
+    return {name: read_json(path) for name, path in told.items() if path.exists()}
+
+
+def primary_pixels(story: Telling) -> list[str]:
+    """In what the images of the primary's two arms still differ."""
+    first = story.recipe.primary
+    one, other = (trained_on(story, arm) for arm in (first.arm, first.against))
+    return pixels_notes(pixels(story.sets), one, other)
+
+
+def trained_on(story: Telling, arm: str) -> Sequence[str]:
+    """The sources of an arm; of one that chooses, what it has chosen."""
+    if arm in story.choices:
+        return (story.choices[arm].source,)
+    return story.recipe.arms[arm].sources if arm in story.recipe.arms else ()
+
+
 def notes(story: Telling) -> list[str]:
     """What must be said beside the numbers."""
     recipe, images = story.recipe, story.task.images
@@ -138,6 +160,7 @@ def notes(story: Telling) -> list[str]:
     if len(recipe.seeds) == 1:
         said.append("One seed: intervals are over test images alone.")
     said += gate_notes(story.gate)
+    said += primary_pixels(story)
     said += [near for name in recipe.sources if (near := near_copies(story, name))]
     said += [copies for name in recipe.sources if (copies := copies_found(story, name))]
     return said

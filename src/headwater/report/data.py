@@ -30,6 +30,7 @@ class ReportData:
         largest: arm -> curated images it had at most; beyond the smaller of the primary's two arms
             the curves are shaded.
         funnels: source -> funnel.json: {"steps": [name], "classes": {label: {step: count}}}.
+        pixels: source -> pixels.json: what its images were like before and after the pixel path.
         gallery: row -> class label -> encoded images (PNG, JPEG, WebP or GIF).
         classes: label -> name shown; labels without one are shown as they are.
         notes: what must be said beside the numbers, one sentence each.
@@ -55,6 +56,7 @@ class ReportData:
     reference_arms: Sequence[str] = ()
     largest: Mapping[str, int] = field(default_factory=dict)
     funnels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pixels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gallery: Mapping[str, Mapping[str, Sequence[bytes]]] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()

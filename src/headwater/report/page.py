@@ -15,6 +15,7 @@ from markupsafe import Markup
 from headwater.report import views
 from headwater.report.data import ReportData, measured
 from headwater.report.frame import render
+from headwater.report.pixels import pixels_sentence, pixels_table
 
 Shown = TypeVar("Shown")
 
@@ -48,6 +49,8 @@ def render_report(study: ReportData) -> str:
         curves={split: _curves(study, split) for split in splits},
         funnels=[views.funnel(name, f, study.classes) for name, f in study.funnels.items()],
         cards=views.cards(study.gallery, study.classes),
+        pixels=pixels_table(study.pixels) if study.pixels else None,
+        pixels_sentence=pixels_sentence(study.pixels) if len(study.pixels) > 1 else "",
         leaks=_shown(study.leaks, views.frame_table),
         without_copies=_shown(study.without_copies, views.copies_tables),
         cost=None if study.cost is None else views.frame_table(study.cost),
