@@ -38,7 +38,7 @@ def find_duplicates(
     the threshold. A row that resembles only fallen ones stays, so every row that falls has its
     like among those that stay, and no two that stay are alike.
 
-    Exact. Memory stays at about 100 MB beside the descriptors, even if all are alike; the time is
+    Exact. Memory stays at about 50 MB beside the descriptors, even if all are alike; the time is
     that of half a matrix product of the rows of a group with those of it that stay. Across two
     sets the same question is `find_copies(descriptors_of_one, descriptors_of_the_other)`.
 

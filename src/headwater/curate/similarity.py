@@ -104,9 +104,12 @@ def without_equals(pairs: Pairs, right: Descriptors) -> Pairs:
     """The pairs without columns that equal an earlier one, if there are so many that it pays."""
     if len(pairs.rows) <= CROWD * (1 + np.count_nonzero(np.diff(pairs.rows))):
         return pairs
-    first = np.zeros(len(right), np.bool_)
-    first[np.unique(right, axis=0, return_index=True)[1]] = True
-    return pairs.at(first[pairs.columns])
+    first: dict[bytes, int] = {}
+    for column, row in enumerate(right):
+        first.setdefault(row.tobytes(), column)
+    stay = np.zeros(len(right), np.bool_)
+    stay[list(first.values())] = True
+    return pairs.at(stay[pairs.columns])
 
 
 def lengths(descriptors: Descriptors) -> Float64:
