@@ -20,6 +20,7 @@ PUBLIC = {
     "find_copies": "headwater.curate.copies",
     "find_duplicates": "headwater.curate.duplicates",
     "describe": "headwater.descriptors",
+    "open_descriptor": "headwater.descriptors",
     "zero_shot_head": "headwater.adapt.head",
     "finetune": "headwater.adapt.finetune",
     "linear_probe": "headwater.adapt.probe",
