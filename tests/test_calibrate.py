@@ -128,6 +128,14 @@ def test_names_from_outside_are_escaped(made):
     assert "&lt;script&gt;x&lt;/script&gt;" in text
 
 
+def test_a_picture_that_cannot_be_shown_leaves_its_pair_on_the_page(made):
+    told, _ = made
+    one = {**told, "above": told["above"][:1], "below": []}
+    text = render_calibration(one, [(None, b"\xff\xd8\xff")])
+    assert text.count("<img") == text.count("not shown") == 1
+    assert told["above"][0]["id"] in text
+
+
 def test_what_cannot_be_compared_is_refused(garden, tmp_path):
     task, _ = garden
     with pytest.raises(TaskError, match=r"no door images.*saw test, train, val"):

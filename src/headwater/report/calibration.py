@@ -16,18 +16,19 @@ from headwater.report.svg import INK, RULE, own_settings, slot_color, themed_svg
 from headwater.report.views import NONE, data_address
 
 Json = Mapping[str, Any]
+Pictures = tuple[bytes | None, bytes | None]
 
 WIDE, NARROW = (920, 250), (340, 250)  # pixels
 KEPT, DROPPED = 0, 1  # the page's colors
 
 
-def render_calibration(told: Json, pictures: Sequence[tuple[bytes, bytes]]) -> str:
+def render_calibration(told: Json, pictures: Sequence[Pictures]) -> str:
     """One self-contained HTML page; the same numbers and pictures give the same text.
 
     Args:
         told: what `headwater.steps.calibrate.calibrate` returns.
         pictures: of the pairs in `above`, then of those in `below`: the image of the set, and its
-            most similar reference, as small JPEG, PNG or WebP.
+            most similar reference, as small JPEG, PNG or WebP; None: not to be shown.
     """
     shown = [
         _pair(pair, *both)
@@ -105,8 +106,8 @@ def _draw_threshold(axes: Any, value: float, text: str, style: Any, height: floa
     )
 
 
-def _pair(pair: Json, image: bytes, reference: bytes) -> dict[str, Any]:
-    addresses = [Markup(data_address(each)) for each in (image, reference)]
+def _pair(pair: Json, *both: bytes | None) -> dict[str, Any]:
+    addresses = [Markup(data_address(each)) if each else None for each in both]
     return {**pair, "similarity": f"{pair['similarity']:.4f}", "addresses": addresses}
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from headwater.curate.calibration import calibrate_threshold, closest_others
 from headwater.curate.changes import CHANGES
 from headwater.curate.copies import nearest
-from headwater.decode import Image8, decode_rgb, encode_jpeg, encode_png
+from headwater.decode import Image8, decode_rgb, encode_png
 from headwater.descriptors import Descriptor
 from headwater.errors import SetError, TaskError
 from headwater.features import KeptFeatures
@@ -31,6 +31,7 @@ from headwater.report.calibration import render_calibration
 from headwater.splits import read_image, split_files
 from headwater.steps.described import References, describe_kept, describe_splits
 from headwater.steps.sets import sift_decodable
+from headwater.steps.thumbnails import thumbnail, thumbnails
 from headwater.store import Json, check_page, digest_file, write_text
 from headwater.task import Task
 
@@ -120,7 +121,7 @@ def calibrate(
         "descriptor": {"name": descriptor.name, "threshold": descriptor.threshold},
         **_tell(table, limit, descriptor.threshold, measured, shown),
     }
-    pictures = _pictures(shards, task, table, [*told["above"], *told["below"]])
+    pictures = _pictures(folder, task, [*told["above"], *told["below"]])
     write_text(page, render_calibration(told, pictures))
     return told
 
@@ -129,7 +130,7 @@ def _compare(
     shards: Sequence[Path], references: References, descriptor: Descriptor
 ) -> Iterator[pl.DataFrame]:
     """Each image with its most similar reference, shard by shard."""
-    for number, path in enumerate(track(shards, label="comparing images", unit="shards")):
+    for path in track(shards, label="comparing images", unit="shards"):
         pairs = sift_decodable(
             read_shard(path, ["id", "label", "image", "sha256"]), gate="pixels"
         ).pairs
@@ -138,7 +139,6 @@ def _compare(
         similarity, index = nearest(described, references.descriptors)
         names = [references.names[i] for i in index]
         yield pairs.select("id", "label", "sha256").with_columns(
-            pl.lit(number).alias("shard"),
             pl.Series("copy_of", names, dtype=pl.String),
             pl.Series("similarity", similarity, dtype=pl.Float32),
         )
@@ -251,30 +251,18 @@ def _histogram(similarity: Floats) -> list[Json]:
 
 
 def _pictures(
-    shards: Sequence[Path], task: Task, table: pl.DataFrame, pairs: Sequence[Json]
-) -> list[tuple[bytes, bytes]]:
+    folder: Path, task: Task, pairs: Sequence[Json]
+) -> list[tuple[bytes | None, bytes | None]]:
     """Each pair as two small JPEGs: the image of the set, and its reference."""
-    wanted = pl.DataFrame([pair["id"] for pair in pairs], schema={"id": pl.String})
-    places = table.join(wanted, on="id", how="semi").partition_by("shard", as_dict=True)
-    small: dict[tuple[str, str], bytes] = {}
-    for (number,), rows in places.items():
-        images = read_shard(shards[number], ["id", "label", "image"])
-        found = images.join(rows, on=["id", "label"], how="semi")
-        data = found["image"].struct.field("bytes")
-        for row in zip(found["id"], found["label"], data, strict=True):
-            small[row[:2]] = _small(decode_rgb(row[2]))
+    schema = {"id": pl.String, "label": pl.String}
+    wanted = pl.DataFrame([(pair["id"], pair["label"]) for pair in pairs], schema, orient="row")
+    small = thumbnails(folder, wanted, side=SIDE)
     return [
-        (small[pair["id"], pair["label"]], _small(_reference(task, pair["copy_of"])))
+        (small.get((pair["id"], pair["label"])), _reference(task, pair["copy_of"]))
         for pair in pairs
     ]
 
 
-def _reference(task: Task, name: str) -> Image8:
+def _reference(task: Task, name: str) -> bytes | None:
     split, _, file = name.partition("/")
-    return read_image(task.folder(split) / file)
-
-
-def _small(image: Image8) -> bytes:
-    picture = Image.fromarray(image)
-    picture.thumbnail((SIDE, SIDE))
-    return encode_jpeg(np.asarray(picture), quality=80)
+    return thumbnail((task.folder(split) / file).read_bytes(), side=SIDE)
