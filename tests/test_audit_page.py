@@ -9,7 +9,8 @@ import pytest
 from tests.tiny_curated import HOSTILE, tiny_sets
 
 from headwater.errors import InputError, SetError
-from headwater.steps.audit import are_right, audit
+from headwater.report.label import NONE, SKIPPED
+from headwater.steps.audit import are_right, audit, read_truth
 from headwater.store import write_table
 
 
@@ -102,6 +103,13 @@ def test_what_cannot_be_audited_is_refused(sets: tuple[Path, Path], tmp_path: Pa
     with pytest.raises(SetError, match=r"nothing to audit.*saw aspect"):
         audit(curated, page)
     assert not page.exists()
+
+
+def test_answers_of_the_labelling_page_are_a_truth(tmp_path: Path) -> None:
+    said = tmp_path / "answers.csv"
+    said.write_text(f"id,label\nw:1,oak\nw:2,{NONE}\nw:3,{SKIPPED}\nw:4,\n")
+    pairs = pl.DataFrame({"id": [f"w:{i}" for i in range(1, 6)], "label": ["oak"] * 5})
+    assert are_right(pairs, read_truth(said)).to_list() == [True, False, None, False, None]
 
 
 def test_a_pair_without_a_label_can_be_wrong_but_not_right() -> None:

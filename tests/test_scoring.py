@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tests.tiny_clip import tiny_clip
+from tests.tiny_garden import import_set, make_task, numbered
 
 from headwater.curate.heads import LAYERS
 from headwater.curate.scoring import BUILT_IN, SCORES, Candidates, open_score, score_pairs
 from headwater.decode import encode_png
-from headwater.errors import InputError
+from headwater.errors import InputError, SetError
+from headwater.pairs import read_funnel, read_pairs
+from headwater.steps.audit import audit
+from headwater.steps.curate import curate
+from headwater.steps.settings import Curation
+from headwater.store import read_step
 
 FLAT = np.full((8, 8, 3), 100, np.uint8)
 EDGE = np.concatenate([np.zeros((8, 4, 3), np.uint8), np.full((8, 4, 3), 200, np.uint8)], axis=1)
@@ -181,11 +188,19 @@ def test_no_score_is_said_by_nan(tmp_path: Path) -> None:
         ("raise SystemExit(3)", "cold", r"SystemExit: 3 \(mine.py, line 1\)"),
         ("def caption(c): return 0", "caption", "cannot be called caption"),
         ("def sharpness(c): return 0", "sharpness", "cannot be called sharpness"),
+        ("def gate(c): return 0", "gate", "cannot be called gate"),
     ],
 )
 def test_a_file_that_holds_no_such_score(tmp_path: Path, text: str, asked: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
         open_score(f"{write(tmp_path, text)}:{asked}")
+
+
+def test_two_files_may_not_give_one_column(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    files = [write(folder, "def f(c): return [0] * 3") for folder in (tmp_path, tmp_path / "a")]
+    with pytest.raises(InputError, match="two scores of one name"):
+        score_pairs(candidates(), [open_score(f"{path}:f") for path in files])
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -226,3 +241,24 @@ def test_every_score_and_layout_is_told_in_the_documents() -> None:
     given = Candidates.__dataclass_fields__.keys() - {"encode_images"}
     for name in (*given, "images", "features"):
         assert f"`candidates.{name}" in told
+
+
+def test_the_example_selects_pairs_and_is_audited(tmp_path: Path) -> None:
+    """From the page to a set: `mine.py:warmth` as a rule, a column, a gate, and a line of audit."""
+    example = PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    name = f"{write(tmp_path, example)}:warmth"
+    task = make_task(tmp_path)
+    found, out = import_set(tmp_path / "found", task, numbered(400, 6)), tmp_path / "kept"
+    told = {"size": 32, "scores": ["sharpness"], "rules": [{"score": name, "fraction": 0.5}]}
+    how = Curation.model_validate(told)
+    curate(found, task, out, clip=tiny_clip(), how=how, workers=1)
+    every = pl.read_parquet(out / "candidates.parquet").sort("label", "warmth", descending=True)
+    warmest = [rows["id"][:3] for rows in every.partition_by("label")]
+    assert set(read_pairs(out)["id"]) == {pair_id for ids in warmest for pair_id in ids}
+    assert read_funnel(out)["steps"][-1] == "warmth"
+    assert read_step(out)["inputs"]["scores"]["warmth"] == open_score(name).digest
+    lines = audit(out, tmp_path / "audit.html", source=found, fraction=0.5)["scores"]
+    assert [line["score"] for line in lines] == ["warmth", "sharpness", "none"]
+    write(tmp_path, example.replace("red - blue", "blue - red"))
+    with pytest.raises(SetError, match=r"made differently.*warmth"):
+        curate(found, task, out, clip=tiny_clip(), how=how, workers=1)

@@ -37,8 +37,11 @@ Floats = NDArray[np.float32]
 BUILT_IN = "built-in 1"
 """The digest of every score that comes with Headwater: a new number when one of them changes."""
 
-TAKEN = {*PAIR_SCHEMA, *DECISION_SCHEMA, "width", "height", "codec", "copy_of", "copy_similarity"}
-"""Columns of a set that no score may be called."""
+TAKEN = {
+    *PAIR_SCHEMA, *DECISION_SCHEMA, "width", "height", "codec", "copy_of", "copy_similarity",
+    "image_score", "text_score", "before", "after", "gate", "fell_by", "shard", "right",
+}  # fmt: skip
+"""Columns of a set, or of one that is being made, that no score may be called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +158,12 @@ def score_pairs(candidates: Candidates, scores: Sequence[NamedScore]) -> dict[st
     """Every score of every candidate: name -> (n,) float32, NaN where there is none.
 
     Raises:
-        InputError: a score that fails, or gives something else than a number for each candidate.
+        InputError: two scores of one name, one that fails, or one that gives something else than a
+            number for each candidate.
     """
+    if len({score.name for score in scores}) < len(scores):
+        asked = ", ".join(score.asked for score in scores)
+        raise InputError("two scores of one name", expected="a name each", seen=asked)
     return {score.name: _numbers(score, candidates) for score in scores}
 
 

@@ -16,6 +16,8 @@ from headwater.curate.scoring import TAKEN
 from headwater.errors import SetError
 from headwater.pairs import CANDIDATES, read_pairs, read_shard
 from headwater.report.audit import render_audit
+from headwater.report.label import NONE as NONE_OF_THESE
+from headwater.report.label import SKIPPED
 from headwater.steps.rejections import read_rejections
 from headwater.steps.thumbnails import refuse_other_source, thumbnails
 from headwater.store import Json, check_page, read_step, write_text
@@ -61,7 +63,7 @@ def audit(
         refuse_other_source(folder, source)
     chosen = list(scores) or _varying(pairs)
     if truth is not None:
-        pairs = pairs.with_columns(are_right(pairs, read_rejections(truth)))
+        pairs = pairs.with_columns(are_right(pairs, read_truth(truth)))
     told = describe_audit(audit_scores(pairs, chosen, fraction=fraction, seed=seed), shown=SHOWN)
     told = {
         "set": folder.name,
@@ -75,6 +77,17 @@ def audit(
     wanted = pl.DataFrame(keys, schema={"id": pl.String, "label": pl.String}, orient="row")
     write_text(page, render_audit(told, thumbnails(source or folder, wanted, side=SIDE)))
     return told
+
+
+def read_truth(path: Path) -> pl.DataFrame:
+    """What a person said images show: id, and label, null for no class; skipped ones are left out.
+
+    Raises:
+        InputError: no CSV with the columns id and label.
+    """
+    said = read_rejections(path)  # a file of the same shape
+    label = pl.when(pl.col("label") != NONE_OF_THESE).then("label")
+    return said.filter(pl.col("label").ne_missing(SKIPPED)).with_columns(label.alias("label"))
 
 
 def are_right(pairs: pl.DataFrame, shown: pl.DataFrame) -> pl.Series:
