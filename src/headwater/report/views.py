@@ -299,7 +299,7 @@ def copies_tables(frame: pl.DataFrame) -> dict[str, Table]:
         ]
         tables.setdefault(metric_name(row["metric"]), []).append(cells)
     images, left = frame.select("images", "left").row(0)
-    head = ["arm", "images", f"all {images:,}", f"the {left:,} without", "points"]
+    head = ["arm", "images", f"all {images:,}", f"{left:,} without", "points"]
     return {metric: Table(head, rows) for metric, rows in tables.items()}
 
 

@@ -9,7 +9,7 @@ What follows from a leak is decided in ../gate.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from headwater.progress import track
 from headwater.splits import read_image, split_files
 from headwater.steps.described import References, describe_kept, describe_splits
 from headwater.steps.exam import split_digests
-from headwater.store import Json, digest_file, read_step, step, write_table
+from headwater.store import Json, digest_file, digest_value, read_step, step, write_table
 from headwater.task import Task
 
 Floats = NDArray[np.float32]
@@ -108,7 +108,7 @@ def _compare(
     looked_at = next(iter(inputs))  # rejections make a set smaller: it is then looked at anew
     with step(out, "leaks", arguments=asked, inputs=told, grown=looked_at) as this:
         if not this.finished:
-            references = describe_splits(task, splits, descriptor)
+            references = _described(task, tuple(splits), descriptor, digest_value(told["images"]))
             pairs, leaks, touched = 0, [], np.zeros(len(references.names), bool)
             for rows, vectors in images:
                 found, met = copies_among(rows, vectors, references, limit)
@@ -125,6 +125,14 @@ def _compare(
                 "images": len(references.names),
             }
         return this.counts
+
+
+@lru_cache(maxsize=2)
+def _described(
+    task: Task, splits: tuple[str, ...], descriptor: Descriptor, digest: str
+) -> References:
+    """Kept in memory, since every source is compared with them; `digest` tells splits apart."""
+    return describe_splits(task, splits, descriptor)
 
 
 def copies_among(
