@@ -80,7 +80,7 @@ def test_terminal_tricks_in_names_are_disarmed(
         (
             ["doctor", "--task", "miniature", "--pool", "p", "--html", "."],
             2,
-            "cannot write a page to .: expected a file such as doctor.html, saw a folder",
+            "cannot write a page to .: expected a file such as page.html, saw a folder",
         ),
     ],
 )
@@ -117,7 +117,9 @@ def test_a_caption_of_any_length_is_shown_in_a_few_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     row = {"id": "w:1", "label": "rose", "kept": True, "step": "decodes", "reason": "kept"}
-    story([{**row, "score": None, "pair": {"caption": "rose " * 10_000}}])
+    pair = {"pool": "w", "caption": "rose " * 10_000}
+    known = {"score": None, "scores": [], "key": "1", "image": None, "copy": None, "match": None}
+    story([{**row, **known, "passed": ["decodes"], "pair": pair}])
     told = capsys.readouterr().out
     assert len(told) < 1_000
-    assert "(49,999 letters)" in told
+    assert "(50,000 letters)" in told

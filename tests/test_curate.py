@@ -23,8 +23,8 @@ from headwater.curate.score import class_scores
 from headwater.curate.select import keep_top
 from headwater.decode import decode_rgb
 from headwater.errors import InputError, SetError, TaskError
-from headwater.pairs import read_decisions, read_funnel, read_pairs, total
-from headwater.steps.curate import CANDIDATES, curate
+from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_pairs, total
+from headwater.steps.curate import curate
 from headwater.steps.importing import import_images
 from headwater.steps.settings import Curation
 from headwater.store import contents, read_json
@@ -347,6 +347,24 @@ def test_flags_say_what_a_recipe_says(source: Path, task: Task, tmp_path: Path) 
     assert told[0] == told[1] == told[2]
 
 
+def test_pages_show_what_was_done(
+    source: Path, task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["curate", str(source), "--task", str(tmp_path / "garden.yaml"), "--json"]
+    command += ["--descriptor", "builtin", "--workers", "1"]
+    pages = {name: tmp_path / f"{name}.html" for name in ("calibrate", "review", "audit")}
+    assert run([*command, "--calibrate", str(pages["calibrate"])]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["calibrate"]
+    command += ["--model", str(save_tiny_clip(tmp_path / "learner")), "--size", "32"]
+    command += ["--out", str(tmp_path / "kept")]
+    asked = [text for name, page in pages.items() for text in (f"--{name}", str(page))]
+    assert run([*command, *asked]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["pixels"], told["review"]["classes"], told["calibrate"]["copies"]) == (25, 2, 1)
+    for page in pages.values():
+        assert page.read_text().startswith("<!doctype html>")
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -365,6 +383,8 @@ def test_flags_say_what_a_recipe_says(source: Path, task: Task, tmp_path: Path) 
         (["--scores", "none.py:warmth"], "none.py"),
         (["--against", "tset"], "no tset split"),
         (["--pixels", "two"], "--pixels"),
+        (["--truth", "x.csv"], "--truth belongs to --audit"),
+        (["--review", "."], "cannot write a page to .*: expected a file"),
     ],
 )
 def test_mistakes_are_one_line(

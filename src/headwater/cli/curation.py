@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,6 @@ from headwater.cli.options import (
     AsJson,
     Config,
     Engine,
-    Model,
-    Out,
     Pretrained,
     SetFolder,
     TaskName,
@@ -23,15 +21,21 @@ from headwater.cli.options import (
     open_model,
     settings,
 )
-from headwater.errors import InputError
+from headwater.errors import InputError, plain
+
+if TYPE_CHECKING:
+    from headwater.steps.settings import Curation
+    from headwater.task import Task
 
 
 @app.command()
 def curate(
     source: SetFolder,
     task: TaskName,
-    model: Model,
-    out: Out,
+    model: Annotated[
+        str | None, typer.Option("--model", help="A model folder, or an open_clip name.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to make.")] = None,
     pretrained: Pretrained = None,
     config: Config = None,
     activation: Activation = None,
@@ -70,6 +74,19 @@ def curate(
     reject: Annotated[
         Path | None, typer.Option(help="CSV of ids a person marked as bad; they are dropped.")
     ] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="Write a page of what was kept and dropped to this file.")
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="Write a page of what other scores would have kept.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="For --audit: CSV of id,label, what the images show.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Write a page of the pairs where copies begin; needs no --out."),
+    ] = None,
     engine: Engine = "local",
     workers: Workers = None,
     as_json: AsJson = False,
@@ -78,9 +95,11 @@ def curate(
 
     Example: headwater curate sets/captions --task roses.yaml --model vit --out sets/kept
     """
-    from headwater.steps.curate import curate as step
     from headwater.task import load_task
 
+    pages = {"calibrate": calibrate, "review": review, "audit": audit}
+    asked = {name: page for name, page in pages.items() if page is not None}
+    _check_asked(out, model, asked, truth)
     flags = {
         "fraction": fraction, "cap": cap, "threshold": threshold, "against": against,
         "copy_threshold": copy_threshold, "duplicates": duplicates,
@@ -90,14 +109,76 @@ def curate(
         scores=scores, head=head, descriptor=descriptor, descriptor_weights=descriptor_weights,
         reject=reject,
     )  # fmt: skip
-    counts = step(
-        source, load_task(task), out, clip=open_model(model, pretrained, config, activation),
-        how=how, engine=engine, workers=workers,
-    )  # fmt: skip
-    terminal.show(counts, as_json, terminal.pairs)
+    told, counts = load_task(task), {}
+    if out is not None:
+        from headwater.steps.curate import curate as step
+
+        clip = open_model(str(model), pretrained, config, activation)
+        counts = step(source, told, out, clip=clip, how=how, engine=engine, workers=workers)
+    shown = {
+        name: _write_page(name, page, source=source, out=out, task=told, how=how, truth=truth)
+        for name, page in asked.items()
+    }
+    terminal.show({**counts, **shown}, as_json, lambda _: _print(counts, asked))
 
 
-def _curation(rules: str | None, flags: dict[str, Any], **values: Any) -> Any:
+def _check_asked(
+    out: Path | None, model: str | None, pages: dict[str, Path], truth: Path | None
+) -> None:
+    """Refuse what cannot be done before anything is read."""
+    from headwater.store import check_page
+
+    if out is None and "calibrate" not in pages:
+        raise InputError("nothing to make", expected="--out DIR, or --calibrate FILE", seen="none")
+    if out is not None and model is None:
+        raise InputError("nothing to score with", expected="--model", seen="none")
+    if out is None and len(pages) > 1:
+        raise InputError("a page of a set that is not made", expected="--out DIR", seen="none")
+    if truth is not None and "audit" not in pages:
+        raise InputError("--truth belongs to --audit", expected="--audit FILE", seen="none")
+    for page in pages.values():
+        check_page(page)
+
+
+def _write_page(
+    name: str,
+    page: Path,
+    *,
+    source: Path,
+    out: Path | None,
+    task: Task,
+    how: Curation,
+    truth: Path | None,
+) -> Any:
+    """Write one of the pages and return what it tells."""
+    if name == "calibrate":
+        from headwater.gate import copy_threshold
+        from headwater.steps.calibrate import calibrate
+        from headwater.steps.described import copy_descriptor
+        from headwater.steps.settings import compared_splits
+
+        return calibrate(
+            source, task, page, descriptor=copy_descriptor(how), threshold=copy_threshold(how),
+            splits=compared_splits(how.rules_for("retrieve")) or ("test",),
+        )  # fmt: skip
+    assert out is not None
+    if name == "review":
+        from headwater.steps.review import review
+
+        return review(out, source, page, task=task)
+    from headwater.steps.audit import audit
+
+    return audit(out, page, source=source, truth=truth)
+
+
+def _print(counts: dict[str, int], pages: dict[str, Path]) -> None:
+    if counts:
+        terminal.pairs(counts)
+    for name, page in pages.items():
+        print(plain(f"{name}: {page}"))
+
+
+def _curation(rules: str | None, flags: dict[str, Any], **values: Any) -> Curation:
     """The settings that the options say; what is not said keeps its default."""
     from headwater.steps.settings import Curation
 

@@ -23,6 +23,7 @@ from headwater.curate.scoring import NamedScore, open_score
 from headwater.descriptors import Descriptor
 from headwater.errors import SetError
 from headwater.pairs import (
+    CANDIDATES,
     DECISION_SCHEMA,
     WAITING,
     join_decisions,
@@ -46,7 +47,14 @@ from headwater.steps.rejections import (
     rejection_reasons,
 )
 from headwater.steps.sets import Part, finish_set, make_parts
-from headwater.steps.settings import CopiesRule, Curation, DuplicatesRule, Rules, ScoreRule
+from headwater.steps.settings import (
+    CopiesRule,
+    Curation,
+    DuplicatesRule,
+    Rules,
+    ScoreRule,
+    compared_splits,
+)
 from headwater.store import (
     DONE,
     STARTED,
@@ -61,7 +69,6 @@ from headwater.store import (
 from headwater.task import Task
 
 PIXELS = "pixels"
-CANDIDATES = "candidates.parquet"
 PIXELS_FILE = "pixels.json"
 USUAL_SPLITS = ("train", "val", "test")  # a task may do without any of them
 MATCH = ("id", "label", "caption", "query", "start", "end", "found_by", "url")
@@ -167,8 +174,7 @@ def known_splits(task: Task, rules: Rules) -> list[str]:
     Raises:
         TaskError: a split that neither the task nor anybody else has.
     """
-    asked = [split for rule in rules if isinstance(rule, CopiesRule) for split in rule.copies]
-    against = list(dict.fromkeys(asked))
+    against = compared_splits(rules)
     for split in against:
         if split not in task.images and split not in USUAL_SPLITS:
             task.folder(split)

@@ -241,6 +241,17 @@ class Curation(BaseModel):
         return told
 
 
+def compared_splits(rules: Rules) -> tuple[str, ...]:
+    """The splits that rules on copies name, each once.
+
+    Example:
+        >>> compared_splits(Curation().rules_for("retrieve"))
+        ('test',)
+    """
+    rows = [rule.copies for rule in rules if isinstance(rule, CopiesRule)]
+    return tuple(dict.fromkeys(split for splits in rows for split in splits))
+
+
 def column_of(score: str) -> str:
     """The column of a score: its name, or that of the function.
 
