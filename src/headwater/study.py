@@ -409,5 +409,5 @@ def examine_off_the_shelf(study: Study) -> None:
     if splits:
         evaluate(
             lambda: (clip, off_the_shelf_head(clip, task)), str(clip.digest), task,
-            reference_folder(study.root), splits=splits, metrics=study.recipe.metrics,
+            reference_folder(study.root), splits=splits, metrics=study.recipe.metrics, kept=True,
         )  # fmt: skip

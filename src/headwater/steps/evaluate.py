@@ -15,8 +15,10 @@ from headwater.errors import ModelError
 from headwater.evaluate import measure
 from headwater.steps.agreement import first_difference
 from headwater.steps.exam import (
+    LINEAR_PROBE,
     METRICS,
     encode,
+    encode_once,
     load_sheets,
     possible_metrics,
     predict_sheet,
@@ -37,6 +39,7 @@ def evaluate(
     *,
     splits: tuple[str, ...] = ("test",),
     metrics: tuple[str, ...] = METRICS,
+    kept: bool = False,
 ) -> Json:
     """Predict the images of some splits and measure the predictions, into the folder `out`.
 
@@ -47,10 +50,13 @@ def evaluate(
         out: the new folder: `predictions.parquet` and `metrics.json`.
         splits: to predict.
         metrics: "zero_shot", "linear_probe"; a probe is fitted on train (+ val).
+        kept: keep the features for later runs, as of a model that many studies begin with.
 
     Returns:
         {metric: {split: {"top1": .., ...}}}.
     """
+    for split in splits:
+        task.folder(split)
     needed = tuple(dict.fromkeys((*splits, "train", "val")))
     arguments = {"splits": list(splits), "metrics": list(metrics)}
     inputs = {"model": digest, "task": task.digest, "splits": split_digests(task, needed)}
@@ -58,26 +64,22 @@ def evaluate(
         if this.finished:
             return this.counts
         clip, head = open_model()
+        metrics = possible_metrics(task, metrics)
+        sheets = load_sheets(task, clip, needed if LINEAR_PROBE in metrics else splits)
+        features = encode_once(clip, task, sheets) if kept else encode(clip, sheets)
         tables = [
-            predict(clip, head, task, split=split, metric=metric)
-            for metric in possible_metrics(task, metrics)
+            predict_sheet(
+                metric, split, sheets[split],
+                score(metric, features, sheets, head, split=split, refit=True), task.labels,
+            )
+            for metric in metrics
             for split in splits
-        ]
+        ]  # fmt: skip
         predictions = pl.concat(tables)
         write_table(out / "predictions.parquet", predictions)
         this.counts = measure_all(predictions)
         write_json(out / "metrics.json", this.counts)
         return this.counts
-
-
-def predict(
-    clip: Clip, head: NDArray[np.float32], task: Task, *, split: str, metric: str
-) -> pl.DataFrame:
-    """Predictions on one split: metric, split, id, label, predicted, score."""
-    task.folder(split)
-    sheets = load_sheets(task, clip, tuple(dict.fromkeys((split, "train", "val"))))
-    scores = score(metric, encode(clip, sheets), sheets, head, split=split, refit=True)
-    return predict_sheet(metric, split, sheets[split], scores, task.labels)
 
 
 def measure_all(predictions: pl.DataFrame) -> Json:

@@ -19,7 +19,9 @@ from headwater.clip import Clip, Geometry, resize_images
 from headwater.decode import Image8
 from headwater.errors import InputError
 from headwater.evaluate import predictions_table
-from headwater.splits import load_split, split_digest
+from headwater.features import KeptFeatures
+from headwater.splits import load_split, split_digest, split_files
+from headwater.store import digest_file
 from headwater.task import Task
 
 Floats = NDArray[np.float32]
@@ -49,6 +51,17 @@ def load_sheets(task: Task, clip: Clip, splits: tuple[str, ...]) -> dict[str, Sh
 def encode(clip: Clip, sheets: Sheets) -> dict[str, Floats]:
     """Features of every image of every split: {split: (n, d)}."""
     return {split: clip.encode_images(sheet.pixels) for split, sheet in sheets.items()}
+
+
+def encode_once(clip: Clip, task: Task, sheets: Sheets) -> dict[str, Floats]:
+    """The same features, kept for later steps and runs: for a model that is asked again."""
+    kept = KeptFeatures(clip.features_digest)
+
+    def look_up(split: str, sheet: Sheet) -> Floats:
+        digests = [digest_file(path) for _, path, _ in split_files(task, split)]
+        return kept.of(digests, lambda rows: clip.encode_images(sheet.pixels[rows]))
+
+    return {split: look_up(split, sheet) for split, sheet in sheets.items()}
 
 
 def possible_metrics(task: Task, metrics: tuple[str, ...]) -> tuple[str, ...]:
