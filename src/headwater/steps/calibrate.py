@@ -244,9 +244,11 @@ def _told_changes(measured: Measured, limit: float) -> Json:
 
 def _histogram(similarity: Floats) -> list[Json]:
     """How many images lie in each of some equal stretches of similarity."""
-    low = min(0.0, float(np.floor(similarity.min() * 10) / 10))
-    counts, edges = np.histogram(similarity, bins=BINS, range=(low, max(1.0, similarity.max())))
-    stretches = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+    values = similarity.astype(np.float64)
+    low, high = min(0.0, np.floor(values.min() * 10) / 10), max(1.0, values.max())
+    counts, ends = np.histogram(values, bins=BINS, range=(low, high))
+    edges = ends.round(4).tolist()
+    stretches = zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
     return [{"from": left, "to": right, "images": n} for left, right, n in stretches]
 
 
