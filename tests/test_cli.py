@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,14 @@ def test_a_caption_of_any_length_is_shown_in_a_few_lines(
 ) -> None:
     row = {"id": "w:1", "label": "rose", "kept": True, "step": "decodes", "reason": "kept"}
     pair = {"pool": "w", "caption": "rose " * 10_000}
-    known = {"score": None, "scores": [], "key": "1", "image": None, "copy": None, "match": None}
+    known: dict[str, Any] = {
+        "score": None,
+        "scores": [],
+        "key": "1",
+        "image": None,
+        "copy": None,
+        "match": None,
+    }
     story([{**row, **known, "passed": ["decodes"], "pair": pair}])
     told = capsys.readouterr().out
     assert len(told) < 1_000
