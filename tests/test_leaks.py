@@ -121,6 +121,8 @@ def test_a_missing_test_split_is_refused(tmp_path: Path, task: Task, leaky: Path
     task.images["test"].rename(tmp_path / "elsewhere")
     with pytest.raises(TaskError, match="the test images of task garden are missing"):
         find_leaks(leaky, task, tmp_path / "leaks", splits=["test"], descriptor=BUILTIN)
+    with pytest.raises(TaskError, match="the test images of task garden are missing"):
+        curate(leaky, task, tmp_path / "kept", clip=tiny_clip(), how=Curation(descriptor="builtin"))
 
 
 def test_the_task_s_own_splits_may_overlap(tmp_path: Path, task: Task) -> None:
