@@ -198,6 +198,13 @@ def test_a_file_without_weights_is_refused(tmp_path, thing):
         read_state(tmp_path / "a.pt")
 
 
+def test_a_file_too_large_is_not_opened(tmp_path):
+    with (tmp_path / "a.pt").open("wb") as file:
+        file.truncate(isc.MOST_BYTES + 1)
+    with pytest.raises(ModelError, match=r"a.pt is too large: expected 1,073,741,824 bytes"):
+        open_descriptor("isc", weights=str(tmp_path / "a.pt"))
+
+
 def test_a_file_that_is_not_there_is_said(tmp_path):
     with pytest.raises(ModelError, match=r"no such weights: .*nothing.pt"):
         open_descriptor("isc", weights=tmp_path / "nothing.pt")

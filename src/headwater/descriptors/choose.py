@@ -14,7 +14,7 @@ NAMES = ("auto", "builtin", "isc", "sscd")
 
 
 def open_descriptor(
-    name: str = "auto", *, weights: Path | None = None, device: str | None = None
+    name: str = "auto", *, weights: str | Path | None = None, device: str | None = None
 ) -> Descriptor:
     """Open a copy descriptor.
 
@@ -35,15 +35,16 @@ def open_descriptor(
     """
     if name not in NAMES:
         raise InputError("unknown descriptor", expected=" or ".join(NAMES), seen=name)
+    path = None if weights is None else Path(weights)
     if name == "builtin":
-        if weights is not None:
-            seen, do = str(weights), "Choose isc or sscd, or leave the weights out."
+        if path is not None:
+            seen, do = str(path), "Choose isc or sscd, or leave the weights out."
             raise InputError("the built-in descriptor takes no weights", seen=seen, do=do)
         return builtin_descriptor()
     if name == "isc":
-        return _open_isc(weights, device)
-    if name == "sscd" or weights is not None:
-        return _open_sscd(weights, device)
+        return _open_isc(path, device)
+    if name == "sscd" or path is not None:
+        return _open_sscd(path, device)
     try:
         return _open_sscd(None, device)
     except HeadwaterError as error:

@@ -37,6 +37,9 @@ FLOOR = 1e-6
 """Smaller values are raised to it before the mean, as GeM does so that any power is defined; the
 last block gives negative ones, so this counts."""
 
+MOST_BYTES = 1 << 30
+"""A larger file is not opened; the published one, with what its training needed, has 400 MB."""
+
 COUNTER = "num_batches_tracked"  # batch normalization counts its training steps; nobody reads it
 
 
@@ -104,6 +107,9 @@ def read_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         expected = "isc_ft_v107.pth.tar or .safetensors"
         raise ModelError("no such weights", expected=expected, seen=str(path))
+    if path.stat().st_size > MOST_BYTES:
+        seen = f"{path.stat().st_size:,}"
+        raise ModelError(f"{path.name} is too large", expected=f"{MOST_BYTES:,} bytes", seen=seen)
     found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
