@@ -59,8 +59,7 @@ def fates(rows: Sequence[tuple[str, str | None, float | None]]) -> pl.DataFrame:
             "score": pl.Series([score for *_, score in rows], dtype=pl.Float32),
             "copy_similarity": pl.Series([None] * len(rows), dtype=pl.Float32),
         },
-        schema_overrides=dict.fromkeys(("id", "label", "step"), pl.String)
-        | {"kept": pl.Boolean},
+        schema_overrides=dict.fromkeys(("id", "label", "step"), pl.String) | {"kept": pl.Boolean},
     )
 
 
@@ -147,6 +146,34 @@ def test_every_fate_has_its_gallery(sets: tuple[Path, Path], tmp_path: Path) -> 
         assert text in page
     assert page.count("<img ") == 11 - 1 + 1  # one cannot be decoded, one stands beside its copy
     assert page.count("data:image/jpeg;base64,") == 11
+
+
+def test_a_duplicate_stands_beside_the_one_that_stays(tmp_path: Path) -> None:
+    source, kept = tiny_sets(tmp_path)
+    decisions = pl.read_parquet(kept / "decisions.parquet")
+    twin = pl.col("id") == "w:r3"
+    decisions.with_columns(
+        step=pl.when(twin).then(pl.lit("no_duplicate")).otherwise("step"),
+        reason=pl.when(twin).then(pl.lit("duplicate of w:r1")).otherwise("reason"),
+    ).write_parquet(kept / "decisions.parquet")
+    counts = json.loads((kept / "funnel.json").read_text())
+    counts["steps"][-1] = "no_duplicate"
+    for row in counts["classes"].values():
+        row["no_duplicate"] = row["not_rejected"]
+    (kept / "funnel.json").write_text(json.dumps(counts))
+    page = written((source, kept), tmp_path, task=tiny_task(tmp_path))
+    assert "Duplicates, beside the one that stays" in headings(page)
+    assert "beside <bdi>w:r1</bdi>" in page
+    assert page.count('<li class="tile double">') == 2  # the other is the copy
+
+
+def test_small_pictures_where_there_are_many(
+    sets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.steps.review.SMALL", 8)
+    few = written(sets, tmp_path)
+    monkeypatch.setattr("headwater.steps.review.FEW", 3)
+    assert len(written(sets, tmp_path)) < len(few)
 
 
 def test_without_a_task_copies_stand_alone(sets: tuple[Path, Path], tmp_path: Path) -> None:

@@ -84,6 +84,24 @@ def test_what_copied_is_named(kept: Path) -> None:
     assert told["copy"]["similarity"] == pytest.approx(0.97)
 
 
+@pytest.mark.parametrize(
+    ("threshold", "limit"), [(None, 0.375), (0.5, 0.5)], ids=["the descriptor's", "the rule's"]
+)
+def test_a_copy_is_told_with_the_similarity_that_makes_one(
+    tmp_path: Path, threshold: float | None, limit: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = tiny_sets(tmp_path)
+    step = json.loads((folder / "step.json").read_text())
+    step["arguments"]["rules"] = [
+        {"score": "clip_score", "threshold": 0.1},
+        {"copies": ["test"], "threshold": threshold},
+    ]
+    step["inputs"]["descriptor"] = {"name": "toy", "threshold": 0.375}
+    (folder / "step.json").write_text(json.dumps(step))
+    assert why(folder, "w:r1")[0]["copy"]["limit"] == limit
+    assert f"similarity 0.125; a copy is above {limit}" in printed(capsys, folder, "w:r1")
+
+
 @pytest.mark.parametrize(("pair", "step"), [("w:nsfw", "safe"), ("w:broken", "pixels")])
 def test_a_pair_dropped_before_it_was_judged_has_its_decision(
     kept: Path, pair: str, step: str

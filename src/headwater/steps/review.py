@@ -22,11 +22,12 @@ from headwater.steps.why import is_score, match_of, score_gates
 from headwater.store import Json, check_page, read_step, write_text
 from headwater.task import Task
 
-SIDE = 160  # pixels of a picture
-PICTURES = 3_000  # on a page: about 20 MB; a browser scrolls them, and more nobody looks at
+SIDE, SMALL = 160, 112  # pixels of a picture; small where there are more than FEW
+FEW = 1_500
+PICTURES = 6_000  # on a page: about 40 MB; 1,000 classes with 5 or 6 each
 EXAMPLES = 6  # of a group
 PIXELS = "pixels"
-TWIN = "duplicate of "  # as the reason of a duplicate begins; the id follows
+COPY, TWIN = "copy of ", "duplicate of "  # as reasons begin that name another image
 
 TITLES = {
     "best": "Kept, the best",
@@ -77,7 +78,8 @@ def review(
     chosen = choose_examples(grouped, each)
     labels = fit_classes(chosen, list(counts["classes"]), pictures=pictures)
     chosen = chosen.filter(pl.col("label").is_in(labels))
-    shown = _pictures(chosen, fates=fates, folder=folder, source=source, task=task)
+    find = _Finder(folder, source, task, side=SIDE if len(chosen) <= FEW else SMALL)
+    shown = find.pictures(chosen, fates)
     told = ReviewData(
         title=folder.name,
         key=read_step(folder)["digest"],
@@ -142,18 +144,42 @@ def _title(gate: object, scored: object, part: object) -> str:
     return known or (f"Just below: {gate}" if scored else f"Without a score: {gate}")
 
 
-def _pictures(
-    chosen: pl.DataFrame, *, fates: pl.DataFrame, folder: Path, source: Path, task: Task | None
-) -> list[Picture]:
-    """The chosen pairs as they are shown, in their order."""
-    images: Keyed = {
-        **thumbnails(source, chosen.filter(~pl.col("kept")), side=SIDE),
-        **thumbnails(folder, chosen.filter("kept"), side=SIDE),
-    }
-    copied = chosen.filter(pl.col("reason").str.starts_with("copy of "))["copy_of"].drop_nulls()
-    references = _references(task, set(copied))
-    twins = _twins(chosen, fates, source)
-    return [_picture(row, images, references, twins) for row in chosen.iter_rows(named=True)]
+class _Finder:
+    """Where the small pictures of a page come from."""
+
+    def __init__(self, folder: Path, source: Path, task: Task | None, *, side: int) -> None:
+        self.folder, self.source, self.task, self.side = folder, source, task, side
+
+    def pictures(self, chosen: pl.DataFrame, fates: pl.DataFrame) -> list[Picture]:
+        """The chosen pairs as they are shown, in their order."""
+        images = {
+            **thumbnails(self.source, chosen.filter(~pl.col("kept")), side=self.side),
+            **thumbnails(self.folder, chosen.filter("kept"), side=self.side),
+        }
+        references, twins = self.references(chosen), self.twins(chosen, fates)
+        return [_picture(row, images, references, twins) for row in chosen.iter_rows(named=True)]
+
+    def references(self, chosen: pl.DataFrame) -> dict[str, bytes]:
+        """The evaluation images that were copied, by name, such as `test/rose/1.jpg`."""
+        if self.task is None:
+            return {}
+        copies = chosen.filter(pl.col("reason").str.starts_with(COPY))
+        wanted = set(copies["copy_of"].drop_nulls())
+        splits = {name.partition("/")[0] for name in wanted} & self.task.images.keys()
+        small = {
+            f"{split}/{name}": thumbnail(path.read_bytes(), side=self.side)
+            for split in sorted(splits)
+            for name, path, _ in split_files(self.task, split)
+            if f"{split}/{name}" in wanted
+        }
+        return {name: image for name, image in small.items() if image}
+
+    def twins(self, chosen: pl.DataFrame, fates: pl.DataFrame) -> dict[str, bytes]:
+        """The pairs that stayed in place of a duplicate, by id."""
+        reasons = chosen["reason"].filter(chosen["reason"].str.starts_with(TWIN))
+        twins = fates.filter(pl.col("id").is_in(reasons.str.strip_prefix(TWIN).implode()))
+        small = thumbnails(self.source, twins, side=self.side)
+        return {pair_id: image for (pair_id, _), image in small.items()}
 
 
 def _picture(
@@ -161,7 +187,7 @@ def _picture(
 ) -> Picture:
     match = match_of(row) or {"before": row["caption"] or "", "match": "", "after": ""}
     beside = None
-    if row["reason"].startswith("copy of ") and row["copy_of"]:
+    if row["reason"].startswith(COPY) and row["copy_of"]:
         beside = (references.get(row["copy_of"]), row["copy_of"])
     elif row["reason"].startswith(TWIN):
         twin = row["reason"].removeprefix(TWIN)
@@ -177,30 +203,6 @@ def _picture(
         facts={"found by": row["found_by"], "came as": size, "url": row["url"]},
         beside=beside,
     )
-
-
-def _references(task: Task | None, wanted: set[str]) -> dict[str, bytes]:
-    """Small JPEGs of evaluation images, by their names, such as `test/rose/1.jpg`."""
-    if task is None:
-        return {}
-    asked = {name.partition("/")[0] for name in wanted} & set(task.images)
-    files = {
-        f"{split}/{name}": path
-        for split in sorted(asked)
-        for name, path, _ in split_files(task, split)
-    }
-    found = {
-        name: thumbnail(files[name].read_bytes(), side=SIDE)
-        for name in sorted(wanted & files.keys())
-    }
-    return {name: small for name, small in found.items() if small}
-
-
-def _twins(chosen: pl.DataFrame, fates: pl.DataFrame, source: Path) -> dict[str, bytes]:
-    """Small JPEGs of the pairs that stayed in place of a duplicate, by id."""
-    reasons = chosen["reason"].filter(chosen["reason"].str.starts_with(TWIN))
-    twins = fates.filter(pl.col("id").is_in(reasons.str.strip_prefix(TWIN).implode()))
-    return {pair_id: small for (pair_id, _), small in thumbnails(source, twins, side=SIDE).items()}
 
 
 def _notes(
