@@ -14,7 +14,9 @@ from headwater.cli.options import AsJson, SetFolder
 @app.command()
 def why(
     folder: SetFolder,
-    pair_id: Annotated[str, typer.Argument(metavar="ID", help="As in decisions.parquet; or a key or URL.")],
+    pair_id: Annotated[
+        str, typer.Argument(metavar="ID", help="As in decisions.parquet; or a key or URL.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Where a pair went: found by what, kept or dropped, by which step, and why.
