@@ -24,7 +24,7 @@ Measured, 2 cores (a shared machine, so ratios move by 0.05):
 
     300,000 x 30,000       copies 0.94, nearest 0.85, duplicates 0.93
     200,000 x 20,000       copies 0.87 to 0.93, nearest 0.75, duplicates 0.78, faiss 0.66 to 0.70
-    1,000,000 x 50,000     copies 72 s, 0.88; peak 1.63 GB, of it 1.08 GB the descriptors
+    1,000,000 x 50,000     copies 70 to 72 s, 0.88; peak 1.63 GB, of it 1.08 GB the descriptors
     20,000 rows            duplicates 0.36 s; imagededup 9.2 s and 2.5 GB, the same answer
 """
 
