@@ -37,8 +37,8 @@ SSCD = Weights(
     98_791_638,
 )
 """The URL is that of the table in Meta's sscd-copy-detection README. Meta publishes no digest. This
-one is pinned, for this URL, by at least eight public projects that know nothing of each other, two
-of which state the same number of bytes."""
+one is pinned, for this URL, in the code of at least eight public projects, two of which state the
+same number of bytes."""
 
 ISC_URL = (
     "https://github.com/lyakaap/ISC21-Descriptor-Track-1st/releases/download/v1.0.1/"
