@@ -166,6 +166,7 @@ def test_status_and_report_of_a_finished_study(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (finished / "report.html").read_bytes()
+    assert b'id="pixels"' in before
     assert run(["status", str(finished), "--json"]) == 0
     assert {row["left"] for row in json.loads(capsys.readouterr().out)} == {0}
     assert run(["report", str(finished)]) == 0

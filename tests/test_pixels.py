@@ -123,7 +123,7 @@ def test_what_lies_within_the_padding_is_the_picture(width: int, height: int, se
     smeared = (x and x + 1, y and y + 1, x + width - (x > 0), y + height - (y > 0))
     assert found in (smeared, (0, 0, side, side))
     thin, thick = min(x or side, y or side), max(x, y)
-    if thin >= max(2, 0.05 * side) and thick and 2 * thick + 2 < 0.75 * side:
+    if thin >= max(2, 0.05 * side) and thick and 2 * thick + 2 < 0.6 * side:
         assert found == smeared
 
 

@@ -24,7 +24,7 @@ NEAR = 24
 BARE = 0.02  # share of a border line's pixels that may be of another color all the same
 FULL = 0.7  # share of another color that the first lines of the picture have at least
 LEAST = 0.02  # of the picture's side: what each border takes, and by how much the two may differ
-MOST = 0.75  # of the picture's side: what both take, as of a picture four times as wide as high
+MOST = 0.6  # of the side: what both take, as of a picture 2.5 times as wide as high
 BARS = 0.1  # share of lines within the picture that may look like border: stripes are no padding
 SAMPLED = 512  # pixels of a line that are looked at
 
