@@ -140,6 +140,13 @@ def test_the_page_fits_asks_nobody_and_is_silent(browser, page, hostile, width, 
         assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
 
 
+def test_a_count_is_a_number_on_a_narrow_page_too(browser, page):
+    open_fresh(browser, page, width=360)
+    cells = "[...document.querySelectorAll('.index td')]"
+    drawn = f"{cells}.map(c => getComputedStyle(c, '::after').content)"
+    assert set(browser.value(drawn)) == {"none"}
+
+
 def test_no_other_script_runs(browser, page, tmp_path):
     """The policy allows the page's own script alone, should a text ever get through."""
     text = page.read_text()
