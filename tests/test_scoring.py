@@ -11,6 +11,7 @@ import pytest
 from tests.tiny_clip import tiny_clip
 from tests.tiny_garden import import_set, make_task, numbered
 
+from headwater.curate import scoring
 from headwater.curate.heads import LAYERS
 from headwater.curate.scoring import BUILT_IN, SCORES, Candidates, open_score, score_pairs
 from headwater.decode import encode_png
@@ -118,6 +119,35 @@ def test_a_built_in_score_has_a_constant_digest_and_can_be_sent_to_a_worker() ->
     assert pickle.loads(pickle.dumps(score)).name == "sharpness"
 
 
+def test_images_are_decoded_a_block_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks change nothing, but for how much a score sees; features are made once for all."""
+    names = ["clip_score", "caption_score", "short_side", "aspect", "sharpness"]
+    scores = [open_score(name) for name in names]
+    whole = score_pairs(candidates(), scores)
+    monkeypatch.setattr(scoring, "BLOCK", 2)
+    asked = []
+
+    def encode() -> np.ndarray:
+        asked.append(1)
+        return candidates().features
+
+    count = open_score(f"{write(tmp_path, 'def n(c): return [len(c.images)] * len(c)')}:n")
+    parts = score_pairs(candidates(encode_images=encode), [*scores, count])
+    assert parts.pop("n").tolist() == [2, 2, 1]
+    assert len(asked) == 1
+    for name, values in whole.items():
+        np.testing.assert_array_equal(parts[name], values)
+
+
+@pytest.mark.parametrize("what", ["features", "class_texts", "images[0]"])
+def test_a_score_cannot_change_what_others_are_given(tmp_path: Path, what: str) -> None:
+    path = write(tmp_path, f"def f(c):\n    c.{what}[:] = 0\n    return [0] * len(c)\n")
+    with pytest.raises(InputError, match=r"read-only \(mine.py, line 2\)"):
+        score_pairs(candidates(), [open_score(f"{path}:f")])
+
+
 # A score of the user's own -------------------------------------------------------------
 
 
@@ -163,6 +193,7 @@ def test_a_file_opened_twice_runs_once(tmp_path: Path) -> None:
         (" return [1, float('inf'), 2]", "saw an infinite number"),
         (" return [1, 1e300, 2]", "saw an infinite number"),
         (" return [[1], [1, 2], 3]", r"mine.py:f failed: .*ValueError"),
+        (" raise SystemExit", r"SystemExit \(mine.py, line 1\)"),
     ],
 )  # fmt: skip
 def test_what_a_users_function_does_wrong_is_one_line(tmp_path: Path, body: str, why: str) -> None:

@@ -15,7 +15,7 @@ Higher is better, NaN is no score, and the column is named like the score. selec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,9 @@ from headwater.errors import HeadwaterError, InputError
 from headwater.pairs import DECISION_SCHEMA, PAIR_SCHEMA
 
 Floats = NDArray[np.float32]
+
+BLOCK = 1024
+"""Pairs whose images are decoded at once: 200 MB at 256 pixels."""
 
 BUILT_IN = "built-in 1"
 """The digest of every score that comes with Headwater: a new number when one of them changes."""
@@ -80,10 +83,14 @@ class Candidates:
     class_texts: Floats
     encode_texts: Callable[[list[str]], Floats]
 
+    def __post_init__(self) -> None:
+        """Shared arrays are lent, not given: a score that wrote into them would change others."""
+        object.__setattr__(self, "class_texts", _lent(self.class_texts))
+
     @cached_property
     def features(self) -> Floats:
         """(n, d) float32, L2-normalized CLIP features of the images after the pixel path."""
-        return self.encode_images()
+        return _lent(self.encode_images())
 
     @cached_property
     def images(self) -> list[Image8]:
@@ -93,6 +100,15 @@ class Candidates:
     def __len__(self) -> int:
         """How many pairs."""
         return len(self.pairs)
+
+    def part(self, rows: slice) -> Candidates:
+        """Some of the candidates; features are made for all at once, images for these alone."""
+        return replace(
+            self,
+            pairs=self.pairs[rows],
+            encoded=self.encoded[rows],
+            encode_images=lambda: self.features[rows],
+        )
 
 
 Score = Callable[[Candidates], ArrayLike]
@@ -157,6 +173,8 @@ def open_score(
 def score_pairs(candidates: Candidates, scores: Sequence[NamedScore]) -> dict[str, Floats]:
     """Every score of every candidate: name -> (n,) float32, NaN where there is none.
 
+    Scores are given `BLOCK` candidates at a time.
+
     Raises:
         InputError: two scores of one name, one that fails, or one that gives something else than a
             number for each candidate.
@@ -164,17 +182,28 @@ def score_pairs(candidates: Candidates, scores: Sequence[NamedScore]) -> dict[st
     if len({score.name for score in scores}) < len(scores):
         asked = ", ".join(score.asked for score in scores)
         raise InputError("two scores of one name", expected="a name each", seen=asked)
-    return {score.name: _numbers(score, candidates) for score in scores}
+    found = {score.name: np.zeros(len(candidates), np.float32) for score in scores}
+    for start in range(0, len(candidates), BLOCK):
+        rows = slice(start, start + BLOCK)
+        part = candidates.part(rows)
+        for score in scores:
+            found[score.name][rows] = _numbers(score, part)
+    return found
+
+
+def _lent(array: Floats) -> Floats:
+    """The same numbers, which cannot be written to."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _numbers(score: NamedScore, candidates: Candidates) -> Floats:
-    if not len(candidates):
-        return np.zeros(0, np.float32)
     try:
         given = np.asarray(score.function(candidates))
     except HeadwaterError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_own(score.asked):
             raise told(error, score.asked) from error
         raise
