@@ -278,16 +278,16 @@ def test_a_rerun_ends_with_the_same_bytes_and_other_answers_are_refused(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "line 1: expected the columns id,label, saw nothing"),
-        ("id;label\nx;rose\n", "line 1: expected the columns id,label, saw id;label"),
-        ("id,label\npool:k000,\n", "line 2: expected an id and a label, saw no label"),
-        ("id,label\npool:k000\n", "line 2: expected an id and a label, saw no label"),
+        ("", "line 1: expected a CSV with the header id,label, saw nothing"),
+        ("id;label\nx;rose\n", "line 1: expected a CSV with the header id,label, saw id;label"),
+        ("id,label\npool:k000,\n", r"line 2: expected a label, or \(none of these\), saw none"),
+        ("id,label\npool:k000\n", r"line 2: expected a label, or \(none of these\), saw none"),
         ("id,label\npool:k000,rose\n\npool:k001,roze\n", r"line 4: roze is no class.*mean rose"),
         (
             "id,label\npool:k000,rose\npool:k000,rose\n",
             "line 3: expected one answer a picture, saw pool:k000 on line 2 too",
         ),
-        ('id,label\n"pool:k000"x,rose\n', "line 2: expected CSV"),
+        ('id,label\n"pool:k000"x,rose\n', "line 2: expected rows of a CSV"),
         ("id,label\npool:k000,rose\npool:nope,fern\n", "line 3: the pool has no such pair"),
         ("id,label\nother:k000,rose\n", r"line 2: the pool has no such pair.*saw other:k000"),
         (f"id,label\npool:k000,{NONE}\n", "labels no image"),

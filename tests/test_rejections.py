@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import InputError, SetError
-from headwater.steps import rejections
+from headwater.steps import pairlist, rejections
+from headwater.steps.pairlist import FORMULA
 from headwater.steps.rejections import (
-    FORMULA,
     LEDGER,
     grow_ledger,
     read_ledger,
@@ -87,7 +87,7 @@ def test_no_file_a_folder_and_a_file_too_large_are_refused(
     for path in (tmp_path / "nowhere.csv", tmp_path):
         with pytest.raises(InputError, match=r"cannot read .*expected a CSV"):
             read_rejections(path)
-    monkeypatch.setattr(rejections, "MAX_BYTES", 4)
+    monkeypatch.setattr(pairlist, "MAX_BYTES", 4)
     with pytest.raises(InputError, match="too large"):
         read(tmp_path, "id,label\n")
 
@@ -153,7 +153,7 @@ def test_a_killed_write_leaves_the_old_ledger(
         path.with_name(f".{path.name}.1.part").write_text(text[:5])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rejections, "write_text", killed)
+    monkeypatch.setattr(pairlist, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         grow_ledger(tmp_path, table(("w:2", "rose")))
     assert read_ledger(tmp_path).equals(old)

@@ -156,7 +156,9 @@ function reveal() {
 }
 
 function quote(text) {
-  return `"${text.replaceAll('"', '""')}"`;
+  // A spreadsheet takes a cell that begins so for a formula; pairlist.py has the same rule.
+  const guarded = /^['=+\-@\t\r\n]/.test(text) ? `'${text}` : text;
+  return `"${guarded.replaceAll('"', '""')}"`;
 }
 
 function save() {

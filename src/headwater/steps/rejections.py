@@ -10,34 +10,23 @@ folder is the same: all that was ever rejected there, sorted, each row once.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from headwater.errors import InputError, SetError
-from headwater.store import write_text
+from headwater.errors import SetError
+from headwater.steps.pairlist import read_list, write_list
 
 LEDGER = "rejected.csv"
 NOT_REJECTED = "not_rejected"
 REASON = "rejected by hand"
 
 SCHEMA = {"id": pl.String, "label": pl.String}
-MAX_BYTES = 64 * 2**20
-EXPECTED = "a CSV with the header id,label"
 NAMED = 3  # unknown ids named in an error
-
-FORMULA = "=+-@\t\r\n"
-"""A spreadsheet takes a cell that begins with one of these for a formula, or eats it."""
 
 
 def read_rejections(path: Path) -> pl.DataFrame:
     r"""Which pairs a CSV rejects.
-
-    A byte order mark, CRLF, blank lines and further columns do no harm. A `'` before one of
-    `=+-@'`, as `write_rejections` sets it, is not part of the text.
 
     Returns:
         A table of id and label, each row once, in the order of the file; a null label stands for
@@ -54,19 +43,13 @@ def read_rejections(path: Path) -> pl.DataFrame:
         ...     read_rejections(file).rows()
         [('web:1', 'rose'), ('web:2', None)]
     """
-    rows = _records(_read_text(path), path.name)
-    line, header = next(rows, (1, []))
-    if "id" not in header or len(set(header)) < len(header):
-        raise _mistake(path.name, line, EXPECTED, ",".join(header) or "nothing")
-    found = [_pair(row, header, f"{path.name}, line {line}") for line, row in rows]
+    found = [(row.id, row.label) for row in read_list(path)]
     return pl.DataFrame(found, schema=SCHEMA, orient="row").unique(maintain_order=True)
 
 
 def write_rejections(path: Path, rejections: pl.DataFrame) -> None:
     """A table of id and label as a CSV that `read_rejections` reads back exactly."""
-    rows = [(pair_id, label or "") for pair_id, label in rejections.select("id", "label").rows()]
-    lines = (",".join(map(_cell, row)) for row in [("id", "label"), *rows])
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    write_list(path, rejections.select("id", "label").rows())
 
 
 def unknown_rejections(rejections: pl.DataFrame, considered: pl.DataFrame) -> pl.DataFrame:
@@ -157,61 +140,3 @@ def rejection_reasons(pairs: pl.DataFrame, rejections: pl.DataFrame) -> pl.Serie
     )  # fmt: skip
     bad = pl.col("exact").is_not_null() | pl.col("id").is_in(whole.implode())
     return marked.select(pl.when(bad).then(pl.lit(REASON)).alias("reason"))["reason"]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
-    except OSError as error:
-        seen = error.strerror or str(error)
-        raise InputError(f"cannot read {path}", expected=EXPECTED, seen=seen) from None
-    if data is None:
-        raise InputError(f"{path} is too large", expected=f"at most {MAX_BYTES >> 20} MB")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = 1 + data[: error.start].count(b"\n")
-        raise _mistake(path.name, line, "text in UTF-8", "other bytes") from None
-
-
-def _records(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV that are not blank, each with the line it begins on."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise _mistake(name, line, "rows of a CSV", str(error)) from None
-        if row is None:
-            return
-        if any(cell.strip(" \t") for cell in row):
-            yield line, row
-
-
-def _pair(row: list[str], header: list[str], where: str) -> tuple[str, str | None]:
-    if len(row) > len(header):
-        raise InputError(
-            where, expected=f"{len(header)} cells", seen=f"{len(row)}: {','.join(row)[:60]}",
-            do='Put a text with a comma between double quotes.',
-        )  # fmt: skip
-    cells = dict(zip(header, map(_uncell, row), strict=False))
-    if not cells.get("id"):
-        raise InputError(where, expected="an id", seen=",".join(row)[:60])
-    return cells["id"], cells.get("label") or None
-
-
-def _cell(text: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula; review.js has the same rule."""
-    guarded = f"'{text}" if text and text[0] in f"'{FORMULA}" else text
-    if any(character in guarded for character in '",\r\n'):
-        return '"' + guarded.replace('"', '""') + '"'
-    return guarded
-
-
-def _uncell(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in f"'{FORMULA}" else cell
-
-
-def _mistake(name: str, line: int, expected: str, seen: str) -> InputError:
-    return InputError(f"{name}, line {line}", expected=expected, seen=seen[:80])
