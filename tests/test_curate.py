@@ -122,6 +122,19 @@ def test_a_copy_falls_whatever_its_score(source: Path, task: Task, tmp_path: Pat
     assert row["copy_similarity"].item() > 0.2
 
 
+def test_copies_are_seen_before_the_pixel_path_and_after(task: Task, tmp_path: Path) -> None:
+    """A squashed copy loses its ends on the path, a padded one its padding."""
+    folder = save(tmp_path / "found", numbered(400, 2))
+    original = Image.open(task.images["test"] / "fern" / "0.png")
+    original.resize((48, 26)).save(folder / "fern" / "squashed.png")
+    padded = Image.new("RGB", (72, 128), "white")
+    padded.paste(original.resize((72, 72)), (0, 28))
+    padded.save(folder / "fern" / "padded.png")
+    import_images(folder, task, tmp_path / "set", workers=1)
+    kept_set = curated(tmp_path / "set", task, tmp_path / "kept", rules=[{"copies": ["test"]}])
+    assert set(reasons(kept_set)) == {"imported:fern/squashed.png", "imported:fern/padded.png"}
+
+
 def test_of_duplicates_the_best_scored_stays(tmp_path: Path, task: Task) -> None:
     twins = {"rose/a.png": 7, "rose/b.jpg": 7, "rose/c.png": 8, "fern/a.png": 7, "fern/b.png": 9}
     source = import_set(tmp_path / "twins", task, twins)

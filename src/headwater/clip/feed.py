@@ -47,6 +47,7 @@ class Feed:
     Args:
         clip: whose input size and tokenizer count.
         workers: processes; None is one per core, 0 stays in this process.
+        whole: decode large JPEGs whole, so that pixels are those of `Clip.resize`, bit for bit.
 
     Example:
         >>> from headwater.clip import untrained_clip
@@ -60,7 +61,7 @@ class Feed:
         [([0, 2], (2, 32, 32, 3))]
     """
 
-    def __init__(self, clip: Clip, *, workers: int | None = None) -> None:
+    def __init__(self, clip: Clip, *, workers: int | None = None, whole: bool = False) -> None:
         count = worker_count(workers) if workers is None else workers
         own: dict[str, Any] = {}
         if count:
@@ -69,7 +70,7 @@ class Feed:
             own |= {"worker_init_fn": _begin_worker}
         self._chunks = _Chunks()
         self._loader: DataLoader[Any] = DataLoader(
-            _Preparation(clip.geometry, clip.tokenizer),
+            _Preparation(clip.geometry, clip.tokenizer, whole),
             batch_sampler=self._chunks,
             collate_fn=_stack,
             generator=torch.Generator(),  # or it would draw from everyone's
@@ -132,16 +133,17 @@ class _Chunks:
 class _Preparation(Dataset[Any]):
     """What a worker does with one job."""
 
-    def __init__(self, geometry: Geometry, tokenizer: Any) -> None:
+    def __init__(self, geometry: Geometry, tokenizer: Any, whole: bool) -> None:
         self._geometry = geometry
         self._tokenizer = tokenizer
+        self._wanted = None if whole else geometry.size
 
     def __getitem__(self, job: Job) -> tuple[int, Pixels | Tensor | None]:
         row, data = job
         if isinstance(data, str):
             return row, tokenize(self._tokenizer, [data])[0]
         try:
-            image = open_rgb(data, wanted=self._geometry.size)
+            image = open_rgb(data, wanted=self._wanted)
         except DecodeError:
             return row, None
         return row, resize_images([image], **self._geometry._asdict())[0]

@@ -129,8 +129,8 @@ def curate(
         if this.finished:
             return this.counts
         grow_ledger(out, rejected)
-        bench = Bench(out, len(shard_paths(source)))
-        prepare_pixels(bench, shard_paths(source), how, engine=engine, workers=workers)
+        bench = Bench(out, tuple(shard_paths(source)))
+        prepare_pixels(bench, how, engine=engine, workers=workers)
         prepare_scores(bench, scores, task=task, clip=clip)
         judged = judge(bench, rules, gates, task=task, descriptor=descriptor)
         if len(rejected):
@@ -235,7 +235,7 @@ def write_parts(
 def _part(job: tuple[Bench, int, pl.DataFrame, pl.DataFrame]) -> Part:
     bench, number, decided, earlier = job
     own = decided.drop(*DECISION_SCHEMA)
-    pairs = read_shard(bench.pixels(number)).drop("before", "after").with_columns(own)
+    pairs = read_shard(bench.pixels(number)).drop("came", "before", "after").with_columns(own)
     decisions = [
         earlier,
         read_shard(bench.broken(number)),

@@ -69,40 +69,56 @@ def _pairs(bench: Bench, number: int) -> pl.DataFrame:
 
 
 class _Sight:
-    """Prepared pictures as the copy descriptor sees them."""
+    """Pictures of a set as the copy descriptor sees them."""
 
     def __init__(self, bench: Bench, descriptor: Descriptor | None) -> None:
         assert descriptor is not None
         self.bench, self.descriptor = bench, descriptor
 
-    def describe(self, pairs: pl.DataFrame) -> Floats:
-        """Descriptors of pairs (n, d), in their order, which is that of their shards."""
-        shards = pairs.partition_by("shard", maintain_order=True)
-        seen = [self._describe(part) for part in track(shards, label="describing", unit="shards")]
-        return np.concatenate(seen) if seen else self._describe(pairs)
+    def as_they_came(self, pairs: pl.DataFrame) -> Floats:
+        """Descriptors (n, d) of the images of pairs before the pixel path."""
+        return self._describe(pairs, "came")
 
-    def _describe(self, pairs: pl.DataFrame) -> Floats:
-        data: list[pl.Series] = []
+    def after_the_path(self, pairs: pl.DataFrame) -> Floats:
+        """Descriptors (n, d) of what will be trained on."""
+        return self._describe(pairs, "sha256")
+
+    def _describe(self, pairs: pl.DataFrame, digest: str) -> Floats:
+        shards = pairs.partition_by("shard", maintain_order=True)
+        shown = track(shards, label="describing", unit="shards")
+        return np.concatenate([self._describe_shard(part, digest) for part in shown])
+
+    def _describe_shard(self, pairs: pl.DataFrame, digest: str) -> Floats:
+        number, digests = pairs["shard"][0], pairs[digest].to_list()
+        path = self.bench.sources[number] if digest == "came" else self.bench.pixels(number)
+        images: dict[str, bytes] = {}
 
         def load(row: int) -> Image8:
-            if not data:  # only now: what was described before is not read
-                images = read_shard(self.bench.pixels(pairs["shard"][0]), ["image"])
-                data.append(images["image"].struct.field("bytes")[pairs["row"]])
-            return decode_rgb(data[0][row])
+            if not images:  # only now: what was described before is not read
+                read = read_shard(path, ["sha256", "image"])
+                images.update(zip(read["sha256"], read["image"].struct.field("bytes"), strict=True))
+            return decode_rgb(images[digests[row]])
 
-        return describe_kept(self.descriptor, pairs["sha256"].to_list(), load)
+        return describe_kept(self.descriptor, digests, load)
 
 
 def _drop_copies(
     table: pl.DataFrame, rule: CopiesRule, gate: str, sight: _Sight, task: Task
 ) -> pl.DataFrame:
-    """Drop what copies an evaluation image; where the task has none, nothing is compared."""
+    """Drop what copies an evaluation image; where the task has none, nothing is compared.
+
+    An image is looked at as it came, since a squashed copy loses its ends on the pixel path, and
+    after the path, since a padded copy has lost its padding there: the closer look counts.
+    """
     splits = [split for split in rule.copies if split in task.images]
     left = staying(table)
     if not splits or not len(left):
         return table
     references = describe_splits(task, splits, sight.descriptor)
-    similarity, index = nearest(sight.describe(left), references.descriptors)
+    looks = [sight.as_they_came(left), sight.after_the_path(left)]
+    found = [nearest(look, references.descriptors) for look in looks]
+    closer = found[1][0] > found[0][0]
+    similarity, index = (np.where(closer, b, a) for a, b in zip(*found, strict=True))
     names = pl.Series([references.names[i] for i in index], dtype=pl.String)
     limit = np.float32(_limit(rule, sight))
     reasons = [
@@ -128,9 +144,11 @@ def _drop_duplicates(
 ) -> pl.DataFrame:
     """Of pairs that copy each other keep the best scored."""
     left = staying(table)
+    if not len(left):
+        return table
     order = best_first(left, score)
     groups = left["label"].fill_null("").to_numpy()[order] if rule.duplicates == "class" else None
-    described = sight.describe(left)[order]
+    described = sight.as_they_came(left)[order]
     twin = find_duplicates(described, threshold=_limit(rule, sight), groups=groups)
     ids = left["id"].to_list()
     reasons: list[str | None] = [None] * len(left)

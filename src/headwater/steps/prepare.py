@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.clip import Clip
-from headwater.clip.feed import Feed
+from headwater.clip.feed import Feed, in_batches
 from headwater.curate.pixels import LOOK_SCHEMA, Passed, as_it_came, one_path
 from headwater.curate.scoring import Candidates, NamedScore, score_pairs
 from headwater.engine import run_shards
@@ -32,15 +32,22 @@ from headwater.steps.settings import Curation
 from headwater.store import WORK, write_table
 from headwater.task import Task
 
+BLOCK = 2048  # images whose features are kept together
+
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the parts of a set's shards wait."""
+    """Where the parts of a set's shards wait, and where the shards came from."""
 
     out: Path
-    shards: int
+    sources: tuple[Path, ...]
+
+    @property
+    def shards(self) -> int:
+        """How many."""
+        return len(self.sources)
 
     def pixels(self, number: int) -> Path:
         """The pairs of a shard after the pixel path."""
@@ -55,19 +62,16 @@ class Bench:
         return self.out / WORK / f"scores-{number:05d}.parquet"
 
 
-def prepare_pixels(
-    bench: Bench, paths: Sequence[Path], how: Curation, *, engine: str, workers: int | None
-) -> None:
+def prepare_pixels(bench: Bench, how: Curation, *, engine: str, workers: int | None) -> None:
     """Send the shards of a set through the pixel path, side by side; finished ones are left."""
-    jobs = [(n, path) for n, path in enumerate(paths) if not bench.pixels(n).exists()]
+    jobs = [n for n in range(bench.shards) if not bench.pixels(n).exists()]
     work = partial(prepare_shard, bench, how)
     run_shards(work, jobs, engine=engine, workers=workers, label="one pixel path", unit="shards")
 
 
-def prepare_shard(bench: Bench, how: Curation, job: tuple[int, Path]) -> None:
+def prepare_shard(bench: Bench, how: Curation, number: int) -> None:
     """One shard through the pixel path; what does not decode is written down."""
-    number, path = job
-    pairs = read_shard(path)
+    pairs = read_shard(bench.sources[number])
     passed = pass_images(pairs, how)
     looks = [passed[digest] for digest in pairs["sha256"]]
     reasons = [look if isinstance(look, str) else None for look in looks]
@@ -94,7 +98,10 @@ def pass_images(pairs: pl.DataFrame, how: Curation) -> dict[str, Passed | str]:
 
 
 def _with_looks(pairs: pl.DataFrame, done: Sequence[Passed], *, as_jpeg: bool) -> pl.DataFrame:
-    """Pairs with their images after the path, and what these were like before and after."""
+    """Pairs with their images after the path, and what these were like before and after.
+
+    `came` is the sha256 of the image as it came.
+    """
     names = pairs["image"].struct.field("path").to_list()
     if as_jpeg:
         names = [f"{Path(name or 'image').stem}.jpg" for name in names]
@@ -106,6 +113,7 @@ def _with_looks(pairs: pl.DataFrame, done: Sequence[Passed], *, as_jpeg: bool) -
     }
     return pairs.with_columns(
         image_column([one.data for one in done], names),
+        pl.col("sha256").alias("came"),
         pl.Series("sha256", [sha256_of(one.data) for one in done], dtype=pl.String),
         *looks.values(),
     )
@@ -135,7 +143,7 @@ class Scorer:
         self.texts = clip.class_text_features(task.names, task.prompts.filter)
         self.kept = KeptFeatures(clip.features_digest)
         # A processor is as fast without workers; a GPU would wait for one process that decodes.
-        self.feed = Feed(clip, workers=0 if clip.device.type == "cpu" else None)
+        self.feed = Feed(clip, workers=0 if clip.device.type == "cpu" else None, whole=True)
 
     def score(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """The scores of some pairs, a column each; null where there is none."""
@@ -155,6 +163,9 @@ class Scorer:
     def _features(self, digests: Sequence[str], data: Sequence[bytes]) -> Floats:
         def encode(rows: NDArray[np.int64]) -> Floats:
             ready = self.feed.prepare((row, data[row]) for row in rows.tolist())
-            return self.clip.encode_images(np.concatenate([some.batch.numpy() for some in ready]))
+            # Batch by batch, so that workers decode the next one meanwhile.
+            batches = (batch.numpy() for _, batch in in_batches(ready, self.clip.batch_size))
+            none = np.zeros((0, self.clip.dim), np.float32)
+            return np.concatenate([none, *map(self.clip.encode_images, batches)])
 
-        return self.kept.of(digests, encode)
+        return self.kept.of(digests, encode, block=BLOCK)
