@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.tiny_clip import tinted_images, tiny_clip
 
 from headwater.clip.feed import CHUNK, Feed, Ready, in_batches
-from headwater.decode import encode_jpeg, encode_png
+from headwater.decode import decode_rgb, encode_jpeg, encode_png
 from headwater.errors import PoolError, RunError
 
 
@@ -31,6 +31,15 @@ def test_images_come_resized_in_their_order_without_the_broken_ones():
     rows = np.concatenate([part.rows for part in ready])
     assert rows.tolist() == [row for row, _ in jobs if row != 14]
     np.testing.assert_array_equal(np.concatenate([p.batch for p in ready]), images[rows // 7])
+
+
+def test_large_jpegs_are_decoded_whole_where_pixels_must_be_those_of_the_model():
+    clip, large = tiny_clip(), np.asarray(tinted_images(1)[0][0]).repeat(8, 0).repeat(8, 1)
+    data = encode_jpeg(large)
+    (fast,) = Feed(clip, workers=0).prepare([(0, data)])
+    (whole,) = Feed(clip, workers=0, whole=True).prepare([(0, data)])
+    np.testing.assert_array_equal(whole.batch, clip.resize([decode_rgb(data)]))
+    assert (fast.batch != whole.batch).any()
 
 
 def test_a_chunk_of_broken_images_is_an_empty_one():

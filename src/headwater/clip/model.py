@@ -130,6 +130,11 @@ class Clip:
         computes = [self.device.type, torch.__version__]
         return digest_value([self.digest, self.config, asdict(self.preprocess), computes])
 
+    @property
+    def batch_size(self) -> int:
+        """Images that `encode_images` encodes at a time on this model's device."""
+        return BATCH[self.device.type != "cpu"]
+
     def encode_images(self, images: Images, batch_size: int | None = None) -> Floats:
         """Features of images of any size: (n, d) float32, L2-normalized.
 
@@ -139,10 +144,10 @@ class Clip:
 
         Args:
             images: see `resize_images`.
-            batch_size: images at a time; by default what suits the device.
+            batch_size: images at a time; by default `self.batch_size`.
         """
         self.model.eval()
-        size = batch_size or BATCH[self.device.type != "cpu"]
+        size = batch_size or self.batch_size
         features = np.zeros((len(images), self.dim), np.float32)
         batch = np.zeros((size, self.image_size, self.image_size, 3), np.uint8)
         for start in range(0, len(images), size):
