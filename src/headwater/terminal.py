@@ -89,14 +89,14 @@ def _origin(told: Row) -> dict[str, str]:
     span = f", bytes {pair['start']} to {pair['end']}" if told["match"] else ""
     query = f' with "{pair["query"]}"{span}' if pair.get("query") else ""
     facts = {
-        "from": f"{pair['pool']}, key {told['key']}" if pair else "",
+        "from": f"{told['pool']}, key {told['key']}",
         "url": pair.get("url"),
         "found by": f"{pair['found_by']}{query}" if pair.get("found_by") else "",
         "caption": _marked(told["match"]) if told["match"] else _short(pair.get("caption") or ""),
         "image": "{width} x {height} {codec}, as it came".format_map(image) if image else "",
         "passed": ", ".join(told["passed"]),
         "copy": _nearest(copy) if copy else "",
-        "record": "" if pair else "its decision is all the set has: nothing else was kept of it",
+        "more": "" if pair else "nothing: all that the set has of it is this decision",
     }
     return {name: value for name, value in facts.items() if value}
 

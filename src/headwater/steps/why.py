@@ -18,7 +18,7 @@ from headwater.pairs import CANDIDATES, PAIR_SCHEMA, read_decisions, read_funnel
 from headwater.store import Json, read_step
 
 ORIGIN = (
-    "source", "pool", "url", "caption", "query", "start", "end", "found_by", "sha256",
+    "source", "url", "caption", "query", "start", "end", "found_by", "sha256",
 )  # fmt: skip
 LOOKS = ("width", "height", "codec")
 COPY = ("copy_of", "copy_similarity")
@@ -36,10 +36,11 @@ def why(folder: Path, asked: str) -> list[Json]:
         asked: an id, the key in it without the namespace, or a URL.
 
     Returns:
-        A story a label: `id`, `label` and the rest of its decision; `passed`, the steps it passed;
-        `pair`, where it came from and what found it, where the set knows; `match`, its caption
-        around the match; `image`, width, height and codec as it came; `scores`, of each its value,
-        its rank in the class and what its gate let through; `copy`, the image it is most alike.
+        A story a label: `id`, `label` and the rest of its decision; its `pool` and the `key` there;
+        `passed`, the steps it passed; `pair`, its origin and what found it, where the set knows;
+        `match`, its caption around the match; `image`, width, height and codec as it came;
+        `scores`, of each its value, its rank in the class and what its gate let through; `copy`,
+        the evaluation image it is most alike.
 
     Raises:
         SetError: the set never considered such a pair, or several; ids are given.
@@ -154,9 +155,10 @@ def _story(row: Json, classmates: pl.DataFrame, own: Json, steps: list[str]) -> 
     namespace, _, key = row["id"].partition(":")
     return {
         **row,
+        "pool": namespace,
         "key": key,
         "passed": steps[:reached],
-        "pair": pair and {**pair, "pool": pair["pool"] or namespace},
+        "pair": pair,
         "match": match_of(mine),
         "image": {name: mine[name] for name in LOOKS} if mine.get("width") else None,
         "scores": _scores(mine, classmates, steps, reached) if facts else [],
