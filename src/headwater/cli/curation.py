@@ -119,7 +119,7 @@ def curate(
         name: _write_page(name, page, source=source, out=out, task=told, how=how, truth=truth)
         for name, page in asked.items()
     }
-    terminal.show({**counts, **shown}, as_json, lambda _: _print(counts, asked))
+    terminal.show({**counts, **shown}, as_json, lambda _: _print(counts, shown, asked))
 
 
 def _check_asked(
@@ -171,9 +171,14 @@ def _write_page(
     return audit(out, page, source=source, truth=truth)
 
 
-def _print(counts: dict[str, int], pages: dict[str, Path]) -> None:
+def _print(counts: dict[str, int], shown: dict[str, Any], pages: dict[str, Path]) -> None:
     if counts:
         terminal.pairs(counts)
+    if "calibrate" in shown:
+        told = shown["calibrate"]
+        suggested = f", {told['suggested']:g} is suggested" if told["suggested"] else ""
+        copies = f"{told['copies']:,} of {told['images']:,} images are copies"
+        print(f"{copies} above {told['threshold']:g}{suggested}")
     for name, page in pages.items():
         print(plain(f"{name}: {page}"))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from PIL import Image
 from headwater.curate.calibration import calibrate_threshold, closest_others
 from headwater.curate.changes import CHANGES
 from headwater.curate.copies import nearest
-from headwater.decode import Image8, decode_rgb, encode_png
+from headwater.decode import Image8, encode_png
 from headwater.descriptors import Descriptor
 from headwater.errors import SetError, TaskError
 from headwater.features import KeptFeatures
@@ -29,7 +28,7 @@ from headwater.pairs import read_shard, shard_paths
 from headwater.progress import track
 from headwater.report.calibration import render_calibration
 from headwater.splits import read_image, split_files
-from headwater.steps.described import References, describe_kept, describe_splits
+from headwater.steps.described import References, describe_encoded, describe_kept, describe_splits
 from headwater.steps.sets import sift_decodable
 from headwater.steps.thumbnails import thumbnail, thumbnails
 from headwater.store import Json, check_page, digest_file, write_text
@@ -134,18 +133,14 @@ def _compare(
         pairs = sift_decodable(
             read_shard(path, ["id", "label", "image", "sha256"]), gate="pixels"
         ).pairs
-        load = partial(_picture, pairs["image"].struct.field("bytes").to_list())
-        described = describe_kept(descriptor, pairs["sha256"].to_list(), load)
+        data = pairs["image"].struct.field("bytes").to_list()
+        described = describe_encoded(descriptor, pairs["sha256"].to_list(), data)
         similarity, index = nearest(described, references.descriptors)
         names = [references.names[i] for i in index]
         yield pairs.select("id", "label", "sha256").with_columns(
             pl.Series("copy_of", names, dtype=pl.String),
             pl.Series("similarity", similarity, dtype=pl.Float32),
         )
-
-
-def _picture(data: Sequence[bytes], row: int) -> Image8:
-    return decode_rgb(data[row])
 
 
 def _measure(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.decode import Image8
+from headwater.decode import Image8, decode_rgb
 from headwater.descriptors import Descriptor, open_descriptor
 from headwater.features import KeptFeatures
 from headwater.splits import read_image, split_files
@@ -52,6 +52,13 @@ def describe_kept(
     return KeptFeatures(descriptor.digest).of(
         digests, lambda rows: descriptor.describe(load(row) for row in rows.tolist())
     )
+
+
+def describe_encoded(
+    descriptor: Descriptor, digests: Sequence[str], data: Sequence[bytes]
+) -> Floats:
+    """Descriptors (n, d) of encoded images whose sha256 are `digests`; see `describe_kept`."""
+    return describe_kept(descriptor, digests, lambda row: decode_rgb(data[row]))
 
 
 def describe_splits(task: Task, splits: Iterable[str], descriptor: Descriptor) -> References:

@@ -17,12 +17,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.curate.copies import nearest
-from headwater.decode import Image8, decode_rgb
+from headwater.decode import Image8
 from headwater.descriptors import Descriptor
 from headwater.pairs import iter_pairs, sha256_of, shard_paths
 from headwater.progress import track
 from headwater.splits import read_image, split_files
-from headwater.steps.described import References, describe_kept, describe_splits
+from headwater.steps.described import References, describe_encoded, describe_kept, describe_splits
 from headwater.steps.exam import split_digests
 from headwater.store import Json, digest_file, digest_value, read_step, step, write_table
 from headwater.task import Task
@@ -170,7 +170,7 @@ def _of_set(source: Path, descriptor: Descriptor) -> Iterator[Described]:
     for table in track(tables, label=label, total=len(shard_paths(source)), unit="shards"):
         data = table["image"].struct.field("bytes").to_list()
         digests = [sha256_of(one) for one in data]
-        yield table, describe_kept(descriptor, digests, partial(_picture_in, data))
+        yield table, describe_encoded(descriptor, digests, data)
 
 
 def _of_split(task: Task, split: str, descriptor: Descriptor) -> Iterator[Described]:
@@ -184,10 +184,6 @@ def _of_split(task: Task, split: str, descriptor: Descriptor) -> Iterator[Descri
         )  # fmt: skip
         digests = [digest_file(path) for _, path, _ in block]
         yield table, describe_kept(descriptor, digests, partial(_picture_at, block))
-
-
-def _picture_in(data: list[bytes], row: int) -> Image8:
-    return decode_rgb(data[row])
 
 
 def _picture_at(files: list[tuple[str, Path, int]], row: int) -> Image8:

@@ -12,12 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headwater.curate.copies import nearest
-from headwater.decode import decode_rgb
 from headwater.descriptors import Descriptor
 from headwater.pairs import iter_pairs, sha256_of
 from headwater.pool import Pool, PoolShard, open_pool, read_images, read_table
 from headwater.progress import track
-from headwater.steps.described import describe_kept
+from headwater.steps.described import describe_encoded
 from headwater.steps.sets import why_undecodable
 from headwater.store import Json, read_step, step, write_table
 
@@ -63,10 +62,8 @@ def find_near_copies(
 def similarities(source: Path, pool: Pool, descriptor: Descriptor) -> pl.DataFrame:
     """The similarity of each image of a set to the most similar image of the pool."""
     pairs = pl.concat(iter_pairs(source, ["id", "label", "sha256", "image"]))
-    images = pairs["image"].struct.field("bytes")
-    described = describe_kept(
-        descriptor, pairs["sha256"].to_list(), lambda row: decode_rgb(images[row])
-    )
+    images = pairs["image"].struct.field("bytes").to_list()
+    described = describe_encoded(descriptor, pairs["sha256"].to_list(), images)
     best = np.full(len(pairs), -np.inf, np.float32)
     for shard in track(pool.shards, label="looking for near-copies"):
         best = np.maximum(best, nearest(described, describe_shard(shard, descriptor))[0])
@@ -77,6 +74,4 @@ def describe_shard(shard: PoolShard, descriptor: Descriptor) -> Floats:
     """Descriptors of the images of a pool shard that decode."""
     found = read_images(shard, read_table(shard)["key"].to_list())
     images = [data for _, _, data in found if why_undecodable(data) is None]
-    return describe_kept(
-        descriptor, [sha256_of(data) for data in images], lambda row: decode_rgb(images[row])
-    )
+    return describe_encoded(descriptor, [sha256_of(data) for data in images], images)
