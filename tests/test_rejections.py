@@ -9,9 +9,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tiny_clip import tiny_clip
+from tests.tiny_garden import import_set, make_task, numbered
 
 from headwater.errors import InputError, SetError
+from headwater.pairs import read_pairs
 from headwater.steps import pairlist, rejections
+from headwater.steps.curate import curate
 from headwater.steps.pairlist import FORMULA
 from headwater.steps.rejections import (
     LEDGER,
@@ -23,6 +27,8 @@ from headwater.steps.rejections import (
     unknown_rejections,
     write_rejections,
 )
+from headwater.steps.settings import Curation
+from headwater.store import contents
 
 CONSIDERED = pl.DataFrame(
     {"id": ["w:1", "w:1", "w:2", "w:3"], "label": ["rose", "tulip", "rose", "tulip"]}
@@ -165,3 +171,53 @@ def test_which_pairs_go() -> None:
     assert reasons.to_list() == [None, "rejected by hand", None, "rejected by hand"]
     assert rejection_reasons(CONSIDERED, table()).to_list() == [None] * 4
     assert rejection_reasons(CONSIDERED[:0], ledger).to_list() == []
+
+
+# In a curation -----------------------------------------------------------------------------
+
+
+def test_what_was_rejected_outlives_a_curation_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(tmp_path)
+    source = import_set(tmp_path / "found", task, numbered(400, 3))
+    how = Curation.model_validate({"size": 32, "rules": [], "scores": []})
+    bad = tmp_path / "bad.csv"
+    write_rejections(bad, table(("imported:rose/1.png", None)))
+
+    def curated(out: Path, *, reject: bool) -> Path:
+        asked = how.model_copy(update={"reject": str(bad) if reject else None})
+        curate(source, task, out, clip=tiny_clip(), how=asked, workers=1)
+        return out
+
+    whole = curated(tmp_path / "whole", reject=True)
+    out = curated(tmp_path / "kept", reject=False)
+    assert len(read_pairs(out, ["id"])) == 6
+    with monkeypatch.context() as context:
+        context.setattr("headwater.steps.curate.prepare_scores", killed)
+        with pytest.raises(KeyboardInterrupt):
+            curated(out, reject=True)
+    with pytest.raises(SetError, match="unfinished"):
+        read_pairs(out)
+    curated(out, reject=False)  # the ledger remembers
+    assert read_ledger(out).rows() == [("imported:rose/1.png", None)]
+    for path in contents(whole):
+        assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes(), path.name
+
+
+def test_a_rejection_is_taken_back_by_its_line(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    source = import_set(tmp_path / "found", task, numbered(400, 2))
+    bad, out = tmp_path / "bad.csv", tmp_path / "kept"
+    write_rejections(bad, table(("imported:rose/1.png", None), ("imported:fern/0.png", "fern")))
+    how = Curation.model_validate({"size": 32, "rules": [], "scores": []})
+    rejecting = how.model_copy(update={"reject": str(bad)})
+    curate(source, task, out, clip=tiny_clip(), how=rejecting, workers=1)
+    assert len(read_pairs(out, ["id"])) == 2
+    (out / LEDGER).write_text("id,label\nimported:fern/0.png,fern\n")
+    curate(source, task, out, clip=tiny_clip(), how=how, workers=1)
+    assert len(read_pairs(out, ["id"])) == 3
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

@@ -7,7 +7,7 @@ const store = `headwater-review-${at("marked").dataset.key}`;
 const boxes = [...document.querySelectorAll('.tile input[type="checkbox"]')];
 
 function cell(text) {
-  // No cell is a formula to a spreadsheet; rejections.py reads it back by the same rule.
+  // No cell is a formula to a spreadsheet; pairlist.py reads it back by the same rule.
   const guarded = /^['=+\-@\t\r\n]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(guarded) ? `"${guarded.replaceAll('"', '""')}"` : guarded;
 }
