@@ -56,6 +56,7 @@ def test_what_is_known_becomes_precision(sets: tuple[Path, Path], tmp_path: Path
     text = (tmp_path / "audit.html").read_text()
     assert "Of the best 50 % of each class, 50 % by clip_score, " in text
     assert "Known to show something else, placed highest by clip_score" in text
+    assert "Known to show something else, placed highest by caption_score" in text
     assert ">wrong</span>" in text and ">right</span>" in text
 
 

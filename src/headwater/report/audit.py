@@ -21,6 +21,9 @@ Images = Mapping[tuple[str, str], bytes]
 LOT = "none"  # what the audit calls the kept set that no score chose
 HEIGHT = 26  # of a histogram; one of its bins is 3 wide
 
+FAILURES = [("misfits", "clip_score"), ("wrong", "clip_score")]
+"""The galleries on the known failure, which have a section of their own."""
+
 TITLES = {
     "misfits": "Kept by clip_score, fitting their own caption least",
     "wrong": "Known to show something else, placed highest by {}",
@@ -53,9 +56,7 @@ def render_audit(told: Json, images: Images) -> str:
         correlation=[
             _cells(row, list(told["correlation"]), a) for a, row in told["correlation"].items()
         ],
-        failures=[
-            g for g in galleries if g["kind"] == "misfits" or g["about"] == ("wrong", "clip_score")
-        ],
+        failures=[each for each in galleries if each["about"] in FAILURES],
         galleries=_by_score(galleries),
         none_sign=NONE,
         lot=LOT,
@@ -141,7 +142,6 @@ def _cells(row: Mapping[str, float | None], names: Sequence[str], own: str) -> l
 
 def _gallery(each: Json, told: Json, images: Images) -> dict[str, Any]:
     return {
-        "kind": each["kind"],
         "about": (each["kind"], each["score"]),
         "score": each["score"],
         "title": TITLES[each["kind"]].format(each["score"]),
@@ -171,7 +171,7 @@ def _by_score(galleries: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, A
     """The galleries that are not about the known failure, under their scores."""
     found: dict[str, list[dict[str, Any]]] = {}
     for gallery in galleries:
-        if gallery["kind"] in ("kept", "dropped") and gallery["pairs"]:
+        if gallery["about"] not in FAILURES and gallery["pairs"]:
             found.setdefault(gallery["score"], []).append(gallery)
     return found
 
