@@ -132,6 +132,39 @@ def test_a_broken_file_is_said_once_and_its_rows_are_made_again(
     assert ask([3, 2, 1], tmp_path) == ([], True)
 
 
+@given(st.data())
+def test_whatever_stands_in_a_file_the_answer_is_right(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("cache")
+    ask([1, 2, 3], folder)
+    (path,) = files(folder)
+    content = bytearray(path.read_bytes())
+    header = st.integers(0, 127)  # most of what can go wrong is read there
+    for place in data.draw(st.lists(header | st.integers(0, len(content) - 1), max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    assert ask([1, 2, 3, 4], folder)[1]
+    assert ask([4, 3, 2, 1], folder) == ([], True)
+
+
+SHAPES = ["(-3, 32)", "(3, -32)", "(0, 32)", "(3, 0)", "(3,)", "(3, 32, 1)", f"({10**18}, 32)"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_file_that_lies_about_its_shape_is_not_used(
+    shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask([1, 2, 3], tmp_path)
+    (path,) = files(tmp_path)
+    data = path.read_bytes()
+    shorter = data[:128].replace(b"(3, 32)", shape.encode())[: 127 if len(shape) > 7 else None]
+    lied = shorter[:-1].ljust(127)[:127] + b"\n"
+    path.write_bytes(lied + data[128:])
+    assert ask([1, 2, 3], tmp_path) == ([[1, 2, 3]], True)
+    assert capsys.readouterr().err.count("is not used") == 1
+
+
 def test_many_small_files_become_few(tmp_path: Path) -> None:
     for number in range(FAN * FAN + 3):
         assert ask([number, number + 1], tmp_path, block=1)[1]

@@ -13,6 +13,7 @@ memory-mapped: a question after a thousand images does not read the vectors of t
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import time
@@ -171,7 +172,7 @@ class KeptFeatures:
             return _open_file(path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a reader meeting foreign bytes may raise anything
             self._tell(path, first_line(error))
             return None
 
@@ -226,7 +227,9 @@ class KeptFeatures:
             joined = self._write(keys, _gather(whole, at))
             for path in group:
                 if path != joined:
-                    path.unlink(missing_ok=True)
+                    self._told.add(path.name)  # so that one that cannot be deleted is left
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
             _remove_abandoned(self.folder)
 
     def _is_whole(self, kept: _File, dims: int) -> bool:
@@ -333,7 +336,9 @@ def _map_array(file: BinaryIO, dtype: np.dtype[Any], dims: int) -> NDArray[Any]:
     shape, fortran, found = np.lib.format.read_array_header_1_0(file)
     if fortran or found != dtype or len(shape) != dims:
         raise ValueError(f"an array of another kind: {found} {shape}")
-    start = file.tell()
+    start, whole = file.tell(), os.fstat(file.fileno()).st_size
+    if min(shape) < 1 or math.prod(shape) * dtype.itemsize > whole - start:
+        raise ValueError(f"not all of an array {shape} is there")
     mapped = np.memmap(file, dtype, "r", start, shape)
     file.seek(start + mapped.nbytes)
     return np.asarray(mapped)
