@@ -56,17 +56,16 @@ def test_a_source_may_be_curated_in_its_own_way(tmp_path: Path) -> None:
 
 
 def test_files_of_a_curation_are_seen_from_the_study(tmp_path: Path) -> None:
-    curation = (
-        "{heads: {safety: nsfw.pth}, reject: bad.csv, rules: [{score: mine.py:warmth, cap: 9}]}"
-    )
-    path = write(tmp_path / "a", SMALL + f"curate: {curation}\n")
+    own = SMALL.replace("{n: 10}}", "{n: 10}, curate: {reject: bad.csv}}")
+    curation = "{heads: {safety: nsfw.pth}, rules: [{score: mine.py:warmth, cap: 9}]}"
+    path = write(tmp_path / "a", own + f"curate: {curation}\n")
     for name in ("nsfw.pth", "bad.csv", "mine.py"):
         (path.parent / name).touch()
     recipe = load_recipe(path)
-    assert recipe.curate.reject == str(path.parent / "bad.csv")
-    seen = move(recipe, Path(), relative_to=tmp_path / "study").curate
+    assert recipe.curation("made").reject == str(path.parent / "bad.csv")
+    seen = move(recipe, Path(), relative_to=tmp_path / "study").curation("made")
     assert (seen.heads["safety"], seen.reject) == ("../a/nsfw.pth", "../a/bad.csv")
-    assert seen.rules[0].score == "../a/mine.py:warmth"
+    assert seen.model_dump()["rules"][0]["score"] == "../a/mine.py:warmth"
     assert seen.arguments == recipe.curate.arguments  # what is done does not depend on places
 
 
@@ -144,6 +143,7 @@ def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path)
         ),
         ("{n: 10}}", "{n: 10}, curate: {rules: paper}}", "curate.rules: .*'reference'"),
         ("{n: 10}}", "{n: 10}, curate: {heads: {taste: a.pth}}}", "taste is no head"),
+        ("scales: [10, 20]", "scales: [9]\ncurate: {reject: x.csv}", "belongs to one source"),
     ],
 )
 def test_mistakes_are_shown_by_their_line(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -165,6 +165,8 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
+        if self.curate.reject:
+            raise ValueError("reject belongs to one source: sources.NAME.curate.reject")
         for name, source in self.sources.items():
             _known_name(name)
             if source.perturb:

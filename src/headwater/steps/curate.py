@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from headwater.clip import Clip
-from headwater.curate.pixels import summarize
+from headwater.curate.pixels import PIXELS_FILE, summarize
 from headwater.curate.rules import drop, staying
 from headwater.curate.scoring import NamedScore, open_score
 from headwater.descriptors import Descriptor
@@ -69,7 +69,6 @@ from headwater.store import (
 from headwater.task import Task
 
 PIXELS = "pixels"
-PIXELS_FILE = "pixels.json"
 USUAL_SPLITS = ("train", "val", "test")  # a task may do without any of them
 MATCH = ("id", "label", "caption", "query", "start", "end", "found_by", "url")
 IMAGE = ("width", "height", "codec")
@@ -120,9 +119,7 @@ def curate(
         "model": clip.digest,
         "scores": {score.name: score.digest for score in scores},
         "splits": {split: split_digest(task, split) for split in splits},
-        "descriptor": {"name": descriptor.name, "digest": descriptor.digest}
-        if descriptor
-        else None,
+        "descriptor": _facts(descriptor),
         "rejected": digest_value(rejected.rows()) if len(rejected) else None,
     }
     with step(out, "curate", arguments=how.arguments, inputs=inputs, grown="rejected") as this:
@@ -193,6 +190,12 @@ def choose_descriptor(how: Curation, rules: Rules, out: Path) -> Descriptor | No
         told = read_json(begun).get("inputs", {}).get("descriptor") or {}
         how = how.model_copy(update={"descriptor": told.get("name", how.descriptor)})
     return copy_descriptor(how)
+
+
+def _facts(descriptor: Descriptor | None) -> Json | None:
+    if descriptor is None:
+        return None
+    return {name: getattr(descriptor, name) for name in ("name", "digest", "threshold")}
 
 
 def write_candidates(out: Path, judged: pl.DataFrame, scores: Sequence[NamedScore]) -> None:
