@@ -307,6 +307,16 @@ def test_a_user_s_score_is_a_column_and_a_rule(source: Path, task: Task, tmp_pat
         curated(source, task, folder, rules=rules)
 
 
+def test_a_score_that_failed_may_be_mended(source: Path, task: Task, tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine.py", tmp_path / "kept"
+    mine.write_text("def warmth(candidates):\n    return 1 / 0\n")
+    rules = [{"score": f"{mine}:warmth", "fraction": 0.25}]
+    with pytest.raises(InputError, match=r"mine.py, line 2"):
+        curated(source, task, out, rules=rules)
+    mine.write_text(WARMTH)
+    assert read_funnel(curated(source, task, out, rules=rules))["steps"][-1] == "warmth"
+
+
 # Mistakes ---------------------------------------------------------------------------------
 
 
@@ -396,6 +406,7 @@ def test_pages_show_what_was_done(
         (["--scores", "none.py:warmth"], "none.py"),
         (["--against", "tset"], "no tset split"),
         (["--pixels", "two"], "--pixels"),
+        (["--scores", "a.py:warmth", "--scores", "b.py:warmth"], "two scores are called warmth"),
         (["--truth", "x.csv"], "--truth belongs to --audit"),
         (["--review", "."], "cannot write a page to .*: expected a file"),
     ],

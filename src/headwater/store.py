@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ FORMAT = 1
 DONE = "step.json"
 STARTED = "started.json"
 NOT_CONTENT = (DONE, STARTED, "cost.parquet")  # files that may hold seconds and dates
+PAGE = b"<!doctype html"  # what every page begins with, in any case
 WORK = "work"  # a subfolder for what a step needs until it is finished
 
 # Libraries tell of the disk in errors of their own, which carry the system's words.
@@ -181,7 +182,12 @@ class Step:
 
 @contextmanager
 def step(
-    folder: Path, verb: str, *, arguments: Json, inputs: Json | None = None, grown: str = ""
+    folder: Path,
+    verb: str,
+    *,
+    arguments: Json,
+    inputs: Json | None = None,
+    may_change: Collection[str] = (),
 ) -> Iterator[Step]:
     """Open `folder` for one step; on a clean exit the step is finished.
 
@@ -191,7 +197,7 @@ def step(
     Args:
         folder: what the step fills.
         verb, arguments, inputs: what it is asked; JSON-able.
-        grown: an input that may be another one than before, such as a ledger that has grown since;
+        may_change: inputs that may be others than before, such as a ledger that has grown since;
             the step then begins anew.
 
     Raises:
@@ -203,7 +209,7 @@ def step(
     earlier = next((read_json(p) for p in (done, started) if p.exists()), None)
     if earlier is not None and not _came_to_nothing(folder):
         before = earlier.get("inputs", {})
-        renewed = {**before, grown: this.inputs[grown]} if grown in before else before
+        renewed = {**before, **{k: this.inputs[k] for k in may_change if k in before}}
         refuse_other(folder, {**earlier, "inputs": renewed}, this.asked)
         if renewed != before:
             begin_anew(this)
@@ -243,12 +249,29 @@ def check_place(folder: Path) -> None:
 
 
 def check_page(path: Path) -> None:
-    """Raise `InputError` where no page can be written: to be known before long work."""
+    """Raise `InputError` where no page can be written: to be known before long work.
+
+    A file that is there is replaced only if it is a page itself: a mixed-up option would else cost
+    a task or a CSV of answers.
+    """
     check_place(path.parent)
-    if path.is_dir():
+    seen = "a folder" if path.is_dir() else "a file that is no page" if _is_other(path) else ""
+    if seen:
         raise InputError(
-            f"cannot write a page to {path}", expected="a file such as page.html", seen="a folder"
-        )
+            f"cannot write a page to {path}", expected="a file such as page.html", seen=seen,
+            do="Name another place.",
+        )  # fmt: skip
+
+
+def _is_other(path: Path) -> bool:
+    """Whether something is there that is no page."""
+    if not path.exists():
+        return False
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        begin = file.read(64).lstrip().lower()
+    return bool(begin) and not begin.startswith(PAGE)
 
 
 def read_step(folder: Path) -> Json:

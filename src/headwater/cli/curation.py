@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from headwater.task import Task
 
 
+FRACTION, CAP = 0.3, 10_000  # the paper's
+
+
 @app.command()
 def curate(
     source: SetFolder,
@@ -136,6 +139,9 @@ def _check_asked(
         raise InputError("a page of a set that is not made", expected="--out DIR", seen="none")
     if truth is not None and "audit" not in pages:
         raise InputError("--truth belongs to --audit", expected="--audit FILE", seen="none")
+    if len({page.resolve() for page in pages.values()}) < len(pages):
+        flags = " and ".join(f"--{name}" for name in pages)
+        raise InputError("two pages in one file", expected=f"a file each for {flags}", seen="one")
     for page in pages.values():
         check_page(page)
 
@@ -168,7 +174,9 @@ def _write_page(
         return review(out, source, page, task=task)
     from headwater.steps.audit import audit
 
-    return audit(out, page, source=source, truth=truth)
+    shares = [getattr(rule, "fraction", None) for rule in how.rules_for("retrieve")]
+    share = next((share for share in shares if share is not None), FRACTION)
+    return audit(out, page, source=source, truth=truth, fraction=share)
 
 
 def _print(counts: dict[str, int], shown: dict[str, Any], pages: dict[str, Path]) -> None:
@@ -202,8 +210,8 @@ def _curation(rules: str | None, flags: dict[str, Any], **values: Any) -> Curati
 
 def _usual_rules(
     *,
-    fraction: float = 0.3,
-    cap: int = 10_000,
+    fraction: float = FRACTION,
+    cap: int = CAP,
     threshold: float | None = None,
     against: list[str] | None = None,
     copy_threshold: float | None = None,

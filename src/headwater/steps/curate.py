@@ -122,7 +122,9 @@ def curate(
         "descriptor": _facts(descriptor),
         "rejected": digest_value(rejected.rows()) if len(rejected) else None,
     }
-    with step(out, "curate", arguments=how.arguments, inputs=inputs, grown="rejected") as this:
+    # Until the set is there, a score of the user's own that failed may be mended.
+    renewed = ("rejected",) if (out / DONE).exists() else ("rejected", "scores")
+    with step(out, "curate", arguments=how.arguments, inputs=inputs, may_change=renewed) as this:
         if this.finished:
             return this.counts
         grow_ledger(out, rejected)

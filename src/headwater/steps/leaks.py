@@ -106,7 +106,7 @@ def _compare(
         "images": split_digests(task, tuple(splits)),
     }
     looked_at = next(iter(inputs))  # rejections make a set smaller: it is then looked at anew
-    with step(out, "leaks", arguments=asked, inputs=told, grown=looked_at) as this:
+    with step(out, "leaks", arguments=asked, inputs=told, may_change=(looked_at,)) as this:
         if not this.finished:
             references = _described(task, tuple(splits), descriptor, digest_value(told["images"]))
             pairs, leaks, touched = 0, [], np.zeros(len(references.names), bool)

@@ -104,7 +104,9 @@ class CopiesRule(BaseModel):
     model_config = SETTINGS
 
     copies: tuple[str, ...] = Field(min_length=1, description="splits no pair may be a copy of")
-    threshold: float | None = Field(None, description="similarity above which it is one")
+    threshold: float | None = Field(
+        None, ge=-1, le=1, description="similarity above which it is one"
+    )
 
     @property
     def gate(self) -> str:
@@ -118,7 +120,9 @@ class DuplicatesRule(BaseModel):
     model_config = SETTINGS
 
     duplicates: Literal["set", "class"]
-    threshold: float | None = Field(None, description="similarity above which it is one")
+    threshold: float | None = Field(
+        None, ge=-1, le=1, description="similarity above which it is one"
+    )
 
     @property
     def gate(self) -> str:
@@ -195,6 +199,14 @@ class Curation(BaseModel):
             if name not in HEADS:
                 raise ValueError(f"{name} is no head; known: {', '.join(HEADS)}")
         return heads
+
+    @model_validator(mode="after")
+    def _columns_are_distinct(self) -> Self:
+        names = [column_of(score) for score in self.columns]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"two scores are called {twice}; rename one of the functions")
+        return self
 
     def rules_for(self, verb: str) -> Rules:
         """The rules for a set that `verb` made.
