@@ -24,6 +24,7 @@ from headwater.errors import InputError, PoolError, SetError, TaskError
 from headwater.pairs import read_decisions, read_pairs
 from headwater.report.label import NONE, SKIPPED
 from headwater.splits import load_split
+from headwater.steps import labelled
 from headwater.steps.answers import read_answers
 from headwater.steps.curate import curate
 from headwater.steps.label import make_page
@@ -31,7 +32,7 @@ from headwater.steps.labelled import make_split
 from headwater.steps.retrieve import retrieve
 from headwater.steps.sample import Sampling, balanced_rows
 from headwater.steps.settings import Curation, Retrieval
-from headwater.store import contents
+from headwater.store import contents, write_bytes
 from headwater.task import Task, load_task
 
 CLASSES: list[Any] = [
@@ -275,6 +276,34 @@ def test_a_rerun_ends_with_the_same_bytes_and_other_answers_are_refused(
         make_split(pool, task, other, tmp_path / "out")
 
 
+def test_a_killed_split_goes_on_and_ends_with_the_same_bytes(
+    pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {f"pool:k{n:03d}": "rose" for n in range(13, 20)}
+    answers = write_answers(tmp_path / "a.csv", said)
+    make_split(pool, task, answers, tmp_path / "whole")
+    written: list[Path] = []
+
+    def killed(path: Path, data: bytes) -> None:
+        if len(written) == 3:
+            path.with_name(f".{path.name}.1.part").write_bytes(data[:5])
+            raise KeyboardInterrupt
+        written.append(path)
+        write_bytes(path, data)
+
+    with monkeypatch.context() as context:
+        context.setattr(labelled, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_split(pool, task, answers, tmp_path / "out")
+    assert not (tmp_path / "out/task.yaml").exists()
+    make_split(pool, task, answers, tmp_path / "out")
+    whole, out = (
+        {path.relative_to(folder): path.read_bytes() for path in contents(folder)}
+        for folder in (tmp_path / "whole", tmp_path / "out")
+    )
+    assert whole == out
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -385,6 +414,10 @@ def test_the_whole_way_by_the_command(
     assert len(split) == sum(label != NONE for label in said.values())
     assert run([*call, "-n", "0", "--out", str(page)]) == 2
     assert "-n: " in capsys.readouterr().err
+    assert run([*call, "--val", "0.2", "--out", str(page)]) == 2
+    assert "--val is of the split, made of --answers" in capsys.readouterr().err
+    assert run([*call, "-n", "9", "--answers", str(answers), "--out", str(out)]) == 2
+    assert "-n is of the page" in capsys.readouterr().err
 
 
 def test_from_names_alone_to_a_set_free_of_the_labelled_images(
@@ -401,10 +434,10 @@ def test_from_names_alone_to_a_set_free_of_the_labelled_images(
     how = Curation(rules=({"copies": ["test"]},), descriptor="builtin", size=64, scores=())
     curate(tmp_path / "set", measured, tmp_path / "kept", clip=tiny_clip(), how=how, workers=1)
     told = read_decisions(tmp_path / "kept")
-    labelled = {pair for pair, label in said.items() if label == "rose"}
-    assert labelled
-    assert set(told.filter(step="no_copy", kept=False)["id"]) == labelled
+    marked = {pair for pair, label in said.items() if label == "rose"}
+    assert marked
+    assert set(told.filter(step="no_copy", kept=False)["id"]) == marked
     kept = set(read_pairs(tmp_path / "kept", ["id"])["id"])
-    assert kept == set(told["id"]) - labelled - {"pool:k006", "pool:k012"}
-    first = told.filter(id=min(labelled))["reason"][0]
-    assert first.startswith(f"copy of test/rose/{min(labelled).removeprefix('pool:')}.jpg (")
+    assert kept == set(told["id"]) - marked - {"pool:k006", "pool:k012"}
+    first = told.filter(id=min(marked))["reason"][0]
+    assert first.startswith(f"copy of test/rose/{min(marked).removeprefix('pool:')}.jpg (")

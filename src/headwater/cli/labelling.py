@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from headwater import terminal
 from headwater.cli.apps import task_app
-from headwater.cli.options import AsJson, Engine, Mode, PoolName, Seed, Workers, settings
+from headwater.cli.options import AsJson, Engine, PoolName, Seed, Workers, settings
+from headwater.errors import InputError
 
 
 @task_app.command("label")
@@ -20,15 +21,19 @@ def task_label(
     answers: Annotated[
         Path | None, typer.Option(help="The CSV that the page gave: make the split.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Pictures on the page.")] = 200,
+    n: Annotated[int | None, typer.Option("-n", help="Pictures on the page; 200.")] = None,
     matched: Annotated[
-        float, typer.Option(help="The share of them whose captions name a class.")
-    ] = 0.5,
-    mode: Mode = "phrase",
-    split: Annotated[str, typer.Option(help="What the split is called.")] = "test",
+        float | None, typer.Option(help="The share of them whose captions name a class; 0.5.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="How captions match, as for retrieve; phrase.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="With --answers: what the split is called; test.")
+    ] = None,
     val: Annotated[
-        float, typer.Option(help="The share of the labelled images that becomes a split val.")
-    ] = 0.0,
+        float | None, typer.Option(help="With --answers: the share that becomes a split val; 0.")
+    ] = None,
     pool_name: PoolName = "pool",
     seed: Seed = 0,
     engine: Engine = "local",
@@ -47,15 +52,26 @@ def task_label(
     from headwater.steps.sample import Sampling
     from headwater.task import load_task
 
+    of_page = _given({"n": n, "matched": matched, "mode": mode}, unless=answers is not None)
+    of_split = _given({"split": split, "val": val}, unless=answers is None)
     if answers is None:
-        how = settings(Sampling, n=n, matched=matched, mode=mode)
         counts = make_page(
-            pool, load_task(task), out, how=how, seed=seed, pool_name=pool_name,
-            engine=engine, workers=workers,
+            pool, load_task(task), out, how=settings(Sampling, **of_page), seed=seed,
+            pool_name=pool_name, engine=engine, workers=workers,
         )  # fmt: skip
     else:
         counts = make_split(
-            pool, load_task(task), answers, out, split=split, val=val, seed=seed,
-            pool_name=pool_name,
-        )  # fmt: skip
+            pool, load_task(task), answers, out, seed=seed, pool_name=pool_name, **of_split
+        )
     terminal.show(counts, as_json, terminal.facts)
+
+
+def _given(options: dict[str, Any], *, unless: bool) -> dict[str, Any]:
+    """The options that were given; none may be where they say nothing."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if given and unless:
+        name = next(iter(given))
+        flag = "-n" if name == "n" else f"--{name}"
+        half = "the page" if name in ("n", "matched", "mode") else "the split, made of --answers"
+        raise InputError(f"{flag} is of {half}", do="Leave it out here.")
+    return given
