@@ -16,10 +16,14 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
 )
 from PIL import Image
+from tests.tiny_garden import import_set, make_task, numbered
 from tests.tiny_pipeline import SIDE, build_tiny_pipeline, one_thread, tiny_unet
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
+from headwater.steps.perturb import perturb
+from headwater.steps.settings import Perturbation
+from headwater.store import read_json
 from headwater.synthesize.images import NAN, load_generator, noise
 from headwater.synthesize.perturb import (
     image_to_image,
@@ -222,3 +226,15 @@ def test_a_pipeline_without_an_image_form_is_refused(garden: list[Image8]) -> No
         perturbed(None, garden, height=SIDE, width=SIDE)
     with pytest.raises(ModelError, match="does not say what size"):
         perturbed(None, garden, gamma=0)
+
+
+def test_what_the_images_were_like_before_and_after_is_told(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    parent = import_set(tmp_path / "found", task, numbered(400, 2))
+    how = Perturbation(source="found", gamma=0, size=48, save_size=32)
+    perturb(parent, task, tmp_path / "child", generator=None, how=how)
+    told = read_json(tmp_path / "child" / "pixels.json")
+    assert told["images"] == 4
+    assert (told["before"]["codecs"], told["after"]["codecs"]) == ({"PNG": 1.0}, {"JPEG": 1.0})
+    assert told["before"]["short_side"]["median"] == 48
+    assert told["after"]["short_side"]["median"] == 32

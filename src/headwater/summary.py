@@ -15,6 +15,7 @@ import yaml
 
 from headwater.choices import Choice
 from headwater.compare import verdict_sentence
+from headwater.curate.pixels import PIXELS_FILE
 from headwater.decode import encode_png
 from headwater.gate import Gate, gate_notes, leak_table
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
@@ -121,8 +122,8 @@ def funnels(sets: Mapping[str, Path]) -> dict[str, Json]:
 
 
 def pixels(sets: Mapping[str, Path]) -> dict[str, Json]:
-    """What the images of every curated source were like before and after the pixel path."""
-    told = {name: folder / "pixels.json" for name, folder in sets.items()}
+    """What the images of every source were like before and after the pixel path."""
+    told = {name: folder / PIXELS_FILE for name, folder in sets.items()}
     return {name: read_json(path) for name, path in told.items() if path.exists()}
 
 

@@ -8,6 +8,7 @@ Both tell what the image was like before and after, and `summarize` what a whole
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,8 @@ LOOK_SCHEMA = {
     "bytes": pl.Int64,
     "padding": pl.Float32,
 }
+PIXELS_FILE = "pixels.json"
+
 QUANTILES = (("p5", 0.05), ("median", 0.5), ("p95", 0.95))
 
 Box = tuple[int, int, int, int]
@@ -178,6 +181,11 @@ def _first_and_behind(marked: NDArray[np.bool_]) -> tuple[int, int]:
     return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
 
 
+def looks_column(name: str, looks: Iterable[Look]) -> pl.Series:
+    """Looks as a column of structs."""
+    return pl.Series(name, [look._asdict() for look in looks], pl.Struct(LOOK_SCHEMA))
+
+
 def summarize(looks: pl.DataFrame) -> Json:
     """What the images of a set were like before and after the path: the content of `pixels.json`.
 
@@ -186,8 +194,7 @@ def summarize(looks: pl.DataFrame) -> Json:
 
     Example:
         >>> came = [Look(40, 30, "PNG", 2400, 0.25), Look(20, 20, "JPEG", 400, 0.0)]
-        >>> look = pl.Series([look._asdict() for look in came], dtype=pl.Struct(LOOK_SCHEMA))
-        >>> told = summarize(pl.DataFrame({"before": look, "after": look}))
+        >>> told = summarize(pl.DataFrame([looks_column(n, came) for n in ("before", "after")]))
         >>> told["before"]["codecs"], told["before"]["padded"]
         ({'JPEG': 0.5, 'PNG': 0.5}, 0.5)
     """

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import polars as pl
 
+from headwater.curate.pixels import PIXELS_FILE, as_it_came, looks_column, summarize
 from headwater.decode import decode_rgb, encode_jpeg
-from headwater.pairs import image_column, read_shard, sha256_of, shard_paths
+from headwater.pairs import image_column, read_shard, sha256_of, shard_path, shard_paths
 from headwater.progress import track
 from headwater.prompts import fill
 from headwater.steps.sets import Part, finish_set, make_parts, sift
 from headwater.steps.settings import Perturbation
-from headwater.store import Json, read_step, step
+from headwater.store import Json, read_step, step, write_json
 from headwater.synthesize.images import generator_digest, load_generator
 from headwater.synthesize.perturb import perturb_images
 from headwater.task import Task
@@ -79,10 +80,19 @@ def perturb(
             return sift(_with_images(pairs, images), reasons, gate="valid")
 
         make_parts(out, work, shard_paths(source), label=f"perturbing at {how.gamma:g}", workers=1)
+        write_looks(source, out)
         story = f"Images of another set after noise and denoising at gamma {how.gamma:g}."
         title = f"{task.name}: perturbed at {how.gamma:g}"
         finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
         return this.counts
+
+
+def write_looks(source: Path, out: Path) -> None:
+    """What the images were like before they were perturbed, and what they are like."""
+    parents = shard_paths(source)
+    own = [shard_path(out, number, len(parents)) for number in range(len(parents))]
+    looks = [_looks(*both) for both in zip(parents, own, strict=True)]
+    write_json(out / PIXELS_FILE, summarize(pl.concat(looks)))
 
 
 def _with_images(pairs: pl.DataFrame, images: list[bytes]) -> pl.DataFrame:
@@ -91,4 +101,16 @@ def _with_images(pairs: pl.DataFrame, images: list[bytes]) -> pl.DataFrame:
         image_column(images, names),
         pl.Series("sha256", [sha256_of(data) for data in images], dtype=pl.String),
         source=pl.lit("perturbed"),
+    )
+
+
+def _looks(source: Path, own: Path) -> pl.DataFrame:
+    key = ["id", "label"]
+    parent = read_shard(source, [*key, "image"]).rename({"image": "before"})
+    both = read_shard(own, [*key, "image"]).join(parent, on=key, maintain_order="left")
+    return pl.DataFrame(
+        [
+            looks_column(name, (as_it_came(data).after for data in images.struct.field("bytes")))
+            for name, images in (("before", both["before"]), ("after", both["image"]))
+        ]
     )

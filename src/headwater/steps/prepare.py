@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from headwater.clip import Clip
 from headwater.clip.feed import Feed, in_batches
-from headwater.curate.pixels import LOOK_SCHEMA, Passed, as_it_came, one_path
+from headwater.curate.pixels import Passed, as_it_came, looks_column, one_path
 from headwater.curate.scoring import Candidates, NamedScore, score_pairs
 from headwater.engine import run_shards
 from headwater.errors import DecodeError
@@ -105,17 +105,12 @@ def _with_looks(pairs: pl.DataFrame, done: Sequence[Passed], *, as_jpeg: bool) -
     names = pairs["image"].struct.field("path").to_list()
     if as_jpeg:
         names = [f"{Path(name or 'image').stem}.jpg" for name in names]
-    looks = {
-        kind: pl.Series(
-            kind, [getattr(one, kind)._asdict() for one in done], pl.Struct(LOOK_SCHEMA)
-        )
-        for kind in ("before", "after")
-    }
     return pairs.with_columns(
         image_column([one.data for one in done], names),
         pl.col("sha256").alias("came"),
         pl.Series("sha256", [sha256_of(one.data) for one in done], dtype=pl.String),
-        *looks.values(),
+        looks_column("before", (one.before for one in done)),
+        looks_column("after", (one.after for one in done)),
     )
 
 
