@@ -307,6 +307,18 @@ def test_a_user_s_score_is_a_column_and_a_rule(source: Path, task: Task, tmp_pat
         curated(source, task, folder, rules=rules)
 
 
+@pytest.mark.parametrize("name", ["pixels", "not_rejected", "found", "clip_score_2"])
+def test_a_user_s_rule_is_not_called_like_another_gate(
+    source: Path, task: Task, tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"def {name}(c): return [1.0] * len(c)\n")
+    top = {"score": "clip_score", "fraction": 1.0}
+    rules = [top, top, {"score": f"{mine}:{name}", "threshold": 0}]
+    with pytest.raises(InputError, match=f"a rule's score cannot be called {name}"):
+        curated(source, task, tmp_path / "kept", rules=rules)
+
+
 def test_a_score_that_failed_may_be_mended(source: Path, task: Task, tmp_path: Path) -> None:
     mine, out = tmp_path / "mine.py", tmp_path / "kept"
     mine.write_text("def warmth(candidates):\n    return 1 / 0\n")
@@ -392,6 +404,12 @@ def test_pages_show_what_was_done(
     ("flags", "words"),
     [
         (["--rules", "[]", "--cap", "3"], "two ways to say the rules: .* saw --cap"),
+        (["--rules", ""], "--rules says nothing: expected a list"),
+        (["--rules", "[{duplicates: set, duplicates: class}]"], "line 1: the key duplicates twice"),
+        (["--rules", "[" * 3000], "--rules is not YAML: .* inside each other"),
+        (["--copy-threshold", "nan"], "--rules: 2.threshold: .* less than or equal to 1: saw nan"),
+        (["--copy-threshold", "5"], "--rules: 2.threshold: .* less than or equal to 1: saw 5"),
+        (["--review", "a.html", "--audit", "./a.html"], "two pages in one file: .* saw one"),
         (["--rules", "[{scor: x}]"], "--rules.*a rule says one of score, copies, duplicates"),
         (["--rules", "[{score: clip_score"], "--rules is not YAML"),
         (["--rules", "none.yaml"], "no such file none.yaml"),

@@ -51,6 +51,7 @@ def read(folder: Path, data: bytes | str) -> list[tuple[str, str | None]]:
         "id,label\nw:1,rose\nw:2,\n",
         "id,label\nw:1,rose\nw:2",
         "\ufeffid,label\r\nw:1,rose\r\n\r\nw:2,\r\n",
+        "id, label \nw:1,rose\nw:2,\n",
         "\n\nid,label\n  \nw:1,rose\n,\nw:2,\nw:1,rose\n",
         'label,note,id\nrose,"a, b",w:1\n,,w:2\n',
         'id,"label"\n"w:1","rose"\n"w:2",""\n',

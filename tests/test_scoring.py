@@ -194,6 +194,10 @@ def test_a_file_opened_twice_runs_once(tmp_path: Path) -> None:
         (" return [1, 1e300, 2]", "saw an infinite number"),
         (" return [[1], [1, 2], 3]", r"mine.py:f failed: .*ValueError"),
         (" raise SystemExit", r"SystemExit \(mine.py, line 1\)"),
+        (
+            "\n class Mute(Exception): __str__ = None\n raise Mute",
+            r"saw Mute \(mine.py, line 3\)",
+        ),
     ],
 )  # fmt: skip
 def test_what_a_users_function_does_wrong_is_one_line(tmp_path: Path, body: str, why: str) -> None:
@@ -201,6 +205,14 @@ def test_what_a_users_function_does_wrong_is_one_line(tmp_path: Path, body: str,
     with pytest.raises(InputError, match=why) as caught:
         score_pairs(candidates(), [open_score(f"{path}:f")])
     assert "\n" not in str(caught.value) and "mine.py:f" in str(caught.value)
+
+
+def test_what_a_users_file_prints_is_no_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, "print('read')\ndef f(c): print('run'); return [1, 2, 3]")
+    assert values(f"{path}:f") == [1, 2, 3]
+    assert capsys.readouterr() == ("", "read\nrun\n")
 
 
 def test_no_score_is_said_by_nan(tmp_path: Path) -> None:

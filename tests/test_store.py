@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from headwater.store import (
     DONE,
     STARTED,
     WORK,
+    check_page,
     digest_folder,
     read_json,
     read_step,
@@ -170,6 +172,21 @@ def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path) -> None:
             fill(folder)
     with pytest.raises(RunError, match=r"cannot write page.html: saw .*file"):
         write_bytes(tmp_path / "file" / "page.html", b"x")
+
+
+@pytest.mark.parametrize(
+    ("there", "fine"),
+    [("<!DOCTYPE html>\n<p>an older page", True), ("", True), ("id,label\n", False)],
+)
+def test_a_page_replaces_nothing_but_a_page(tmp_path: Path, there: str, fine: bool) -> None:
+    (tmp_path / "page.html").write_text(there)
+    told = (
+        nullcontext()
+        if fine
+        else pytest.raises(InputError, match=r"cannot write a page to .* saw a file that is no page")
+    )
+    with told:
+        check_page(tmp_path / "page.html")
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -45,12 +45,29 @@ def read_text(path: Path, error: type[HeadwaterError]) -> str:
 def parse(text: str, name: str, error: type[HeadwaterError]) -> Any:
     """The value a YAML text holds; `name` says in errors where the text came from."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        seen = "brackets inside each other, without end"
+        raise error(f"{name} is not YAML", expected="key: value", seen=seen) from None
     except yaml.YAMLError as reason:
         mark = getattr(reason, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         seen = f"{line}{getattr(reason, 'problem', None) or reason}"
         raise error(f"{name} is not YAML", expected="key: value", seen=seen) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that comes twice in a mapping: YAML forbids it, the library takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                told = f"the key {key.value} twice"
+                raise yaml.MarkedYAMLError(problem=told, problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return node
 
 
 def validate(

@@ -230,8 +230,12 @@ def _read_rules(text: str) -> Any:
 
     file = Path(text)
     if file.suffix in (".yaml", ".yml"):
-        return parse(read_text(file, InputError), str(file), InputError)
-    return parse(text, "--rules", InputError)
+        rules = parse(read_text(file, InputError), str(file), InputError)
+    else:
+        rules = parse(text, "--rules", InputError)
+    if rules is None:
+        raise InputError("--rules says nothing", expected="a list; [] for no rule", seen="none")
+    return rules
 
 
 def _head(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from headwater.clip import Clip
 
 Settings = TypeVar("Settings")
+
+FLAGS = {"n": "-n", "heads": "--head"}
+"""Flags that are not called like their setting."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to make.")]
@@ -59,6 +63,10 @@ def settings(kind: Callable[..., Settings], **values: Any) -> Settings:
         first = error.errors()[0]
         if not first["loc"]:  # several settings that do not go together
             raise InputError(first["msg"].removeprefix("Value error, ")) from None
-        name = str(first["loc"][0])
-        flag = "-n" if name == "n" else "--" + name.replace("_", "-")
-        raise InputError(f"{flag}: {first['msg']}", seen=repr(first["input"])) from None
+        name, *inside = first["loc"]
+        flag = FLAGS.get(str(name)) or "--" + str(name).replace("_", "-")
+        keys = [str(key + 1) if isinstance(key, int) else key for key in inside]
+        place = ".".join(key for key in keys if not key.startswith("<"))
+        message = first["msg"].removeprefix("Value error, ")
+        told = ": ".join(part for part in (flag, place, message) if part)
+        raise InputError(told, seen=reprlib.repr(first["input"])) from None

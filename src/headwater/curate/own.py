@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import lru_cache
 from hashlib import sha256
 from importlib.abc import SourceLoader
@@ -66,11 +67,22 @@ def told(error: BaseException, name: str) -> InputError:
     path = Path(name.rpartition(":")[0] if is_own(name) else name)
     line = _line_in(error, path.resolve())
     place = f" ({path.name}, line {line})" if line else ""
-    words = f"{type(error).__name__}: {first_line(error)}" if str(error) else first_line(error)
+    said = _said(error)
+    words = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return InputError(
         f"the score {name} failed", seen=f"{words}{place}",
         do="Mend the function, or leave the score out.",
     )  # fmt: skip
+
+
+def _said(error: BaseException) -> str:
+    """The first line of an error's text; an error class of the user's may fail at that too."""
+    if isinstance(error, SyntaxError):
+        return error.msg  # without the place, which is told apart
+    try:
+        return first_line(error) if str(error) else ""
+    except Exception:
+        return ""
 
 
 class _Source(SourceLoader):
@@ -93,7 +105,8 @@ def _run(path: Path, source: bytes) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = module_from_spec(spec)  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise told(error, str(path)) from error

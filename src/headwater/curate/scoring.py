@@ -14,7 +14,9 @@ Higher is better, NaN is no score, and the column is named like the score. selec
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -200,7 +202,8 @@ def _lent(array: Floats) -> Floats:
 
 def _numbers(score: NamedScore, candidates: Candidates) -> Floats:
     try:
-        given = np.asarray(score.function(candidates))
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            given = np.asarray(score.function(candidates))
     except HeadwaterError:
         raise
     except (Exception, SystemExit) as error:

@@ -21,7 +21,7 @@ from headwater.curate.pixels import PIXELS_FILE, summarize
 from headwater.curate.rules import drop, staying
 from headwater.curate.scoring import NamedScore, open_score
 from headwater.descriptors import Descriptor
-from headwater.errors import SetError
+from headwater.errors import InputError, SetError
 from headwater.pairs import (
     CANDIDATES,
     DECISION_SCHEMA,
@@ -107,6 +107,7 @@ def curate(
     rules, gates = how.rules_for(verb), how.gates_for(verb)
     splits = known_splits(task, rules)
     refuse_unfit(source, verb)
+    refuse_twice([*read_funnel(source)["steps"], PIXELS, *gates, NOT_REJECTED])
     scores = [open_score(n, heads=how.heads, aggregate=how.aggregate) for n in how.columns]
     descriptor = choose_descriptor(how, rules, out)
     rejected = merged(
@@ -164,6 +165,16 @@ def refuse_unfit(source: Path, verb: str) -> None:
             f"{source} has pairs that are URLs only", expected="an image in every pair",
             seen=f"{waiting:,} pairs without",
             do="Download them, with img2dataset for one, and retrieve from the result.",
+        )  # fmt: skip
+
+
+def refuse_twice(gates: Sequence[str]) -> None:
+    """Raise `InputError` if a gate is called like another: a funnel has one line for each."""
+    twice = next((gate for at, gate in enumerate(gates) if gate in gates[:at]), None)
+    if twice is not None:
+        raise InputError(
+            f"a rule's score cannot be called {twice}", expected="a name that no gate has yet",
+            seen=", ".join(gates), do="Rename the function.",
         )  # fmt: skip
 
 

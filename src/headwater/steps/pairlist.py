@@ -43,7 +43,8 @@ def read_list(path: Path) -> list[Row]:
         InputError: no such file, or no such CSV; with the line.
     """
     rows = _records(_read_text(path), path.name)
-    line, header = next(rows, (1, []))
+    line, names = next(rows, (1, []))
+    header = [name.strip() for name in names]
     if "id" not in header or len(set(header)) < len(header):
         raise _mistake(path.name, line, EXPECTED, ",".join(header) or "nothing")
     return [_row(line, row, header, path.name) for line, row in rows]
