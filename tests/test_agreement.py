@@ -31,9 +31,6 @@ def made(tmp_path: Path, task: Task) -> Path:
     return import_set(tmp_path / "made", task, {"rose/1.png": 1, "fern/1.png": 2})
 
 
-# Sets, task and head agree -----------------------------------------------------------------
-
-
 def other_task(classes: list[Any]) -> Task:
     return Task.model_validate({"format": 1, "name": "other", "classes": classes})
 
@@ -78,9 +75,6 @@ def test_an_empty_class_is_named(tmp_path: Path, task: Task) -> None:
     assert empty_classes(made, task) == ["fern"]
 
 
-# Mixes -------------------------------------------------------------------------------------
-
-
 def test_one_id_with_two_images_cannot_be_mixed(tmp_path: Path, task: Task) -> None:
     one = import_set(tmp_path / "one", task, {"rose/1.png": 1, "fern/1.png": 2})
     two = import_set(tmp_path / "two", task, {"rose/1.png": 3, "fern/1.png": 2})
@@ -107,9 +101,6 @@ def test_a_perturbed_set_may_be_mixed_with_its_parent(tmp_path: Path, task: Task
     ids = [read_pairs(f, ["id"])["id"].to_list() for f in (parent, tmp_path / "child")]
     assert ids[0] == ids[1]
     assert check_mix([parent, tmp_path / "child"]) == 0
-
-
-# Budgets -----------------------------------------------------------------------------------
 
 
 def test_a_balanced_budget_trains_and_is_on_record(tmp_path: Path, task: Task) -> None:

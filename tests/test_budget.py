@@ -116,9 +116,6 @@ def test_a_small_set_cannot_give_its_share() -> None:
     assert share_out(None, [0.5, 0.5], [2, 10]) == [2, 10]
 
 
-# In recipes and studies --------------------------------------------------------------------
-
-
 def recipe(**changes: Any) -> Recipe:
     told = {
         "format": 1,

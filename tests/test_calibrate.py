@@ -147,9 +147,6 @@ def test_what_cannot_be_compared_is_refused(garden, tmp_path):
     assert not (tmp_path / "page.html").exists()
 
 
-# The changes ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (40, 30)])
 def test_every_change_leaves_a_picture_of_any_size(size):
     picture = Image.new("RGB", size, (200, 10, 90))

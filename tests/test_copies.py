@@ -58,9 +58,6 @@ def crowd(rng, n, dimensions=5):
 KINDS = st.sampled_from([np.float16, np.float32, np.float64])
 
 
-# Across two sets -----------------------------------------------------------------------
-
-
 @given(st.integers(0, 40), st.integers(1, 40), st.sampled_from(BLOCKS), KINDS, st.integers(0, 999))
 @settings(deadline=None)
 def test_the_nearest_is_that_of_float64_in_blocks_of_any_size(n, m, block, kind, seed):
@@ -142,9 +139,6 @@ def test_descriptors_may_lie_on_disk(tmp_path):
         assert find_duplicates(stored, threshold=0.5).tolist() == plain_duplicates(rows, 0.5)
 
 
-# Within a set --------------------------------------------------------------------------
-
-
 @given(st.integers(0, 60), st.sampled_from(BLOCKS), st.integers(0, 4), KINDS, st.integers(0, 999))
 @settings(deadline=None)
 def test_duplicates_are_those_of_the_plain_version(n, block, groups, kind, seed):
@@ -182,9 +176,6 @@ def test_groups_that_do_not_match_are_refused():
         find_duplicates(np.eye(3), groups=["a", "b"])
 
 
-# Bad input -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("shape", [(2, 5), (4,)])
 def test_descriptors_of_another_kind_are_refused(shape):
     with pytest.raises(InputError, match="descriptors of different kinds"):
@@ -195,9 +186,6 @@ def test_descriptors_that_are_not_numbers_are_refused():
     rows = np.array([[np.nan, 1]], np.float32)
     with pytest.raises(InputError, match="not numbers"):
         find_copies(rows, np.ones((1, 2), np.float32))
-
-
-# Calibration ---------------------------------------------------------------------------
 
 
 def test_the_threshold_lies_half_way_between_others_and_the_worst_copies():
@@ -225,9 +213,6 @@ def test_where_copies_are_no_more_alike_than_others_the_copies_are_caught():
 def test_what_cannot_be_calibrated_on_is_refused(references, changed, rates, why):
     with pytest.raises(InputError, match=why):
         calibrate_threshold(references, changed, **rates)
-
-
-# The miniature's pictures --------------------------------------------------------------
 
 
 def photograph(scans, seed):

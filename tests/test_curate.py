@@ -252,9 +252,6 @@ def test_a_killed_curation_ends_with_the_same_bytes(
     assert bytes_of(out) == bytes_of(tmp_path / "undisturbed")
 
 
-# A person's word --------------------------------------------------------------------------
-
-
 def test_rejections_are_added_to_the_ledger(source: Path, task: Task, tmp_path: Path) -> None:
     out, bad = tmp_path / "kept", tmp_path / "bad.csv"
     everything = kept(curated(source, task, out, rules=[]))
@@ -281,8 +278,6 @@ def test_a_rejection_changes_no_other_rule(source: Path, task: Task, tmp_path: P
     with pytest.raises(SetError, match=r"never considered: .* saw imported:rose/99.png"):
         curated(source, task, out, reject=str(bad))
 
-
-# Scores of one's own ----------------------------------------------------------------------
 
 WARMTH = """
 def warmth(candidates):
@@ -327,9 +322,6 @@ def test_a_score_that_failed_may_be_mended(source: Path, task: Task, tmp_path: P
         curated(source, task, out, rules=rules)
     mine.write_text(WARMTH)
     assert read_funnel(curated(source, task, out, rules=rules))["steps"][-1] == "warmth"
-
-
-# Mistakes ---------------------------------------------------------------------------------
 
 
 def test_a_task_without_test_images_is_told(

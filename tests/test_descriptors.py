@@ -80,9 +80,6 @@ def stand_in(monkeypatch):
     return at
 
 
-# Fetching ----------------------------------------------------------------------------------
-
-
 def test_a_file_is_fetched_whole_and_once(web, cache):
     url = web.put("/file.pt", FILE)
     assert weights.read_weights(published(url)) == FILE
@@ -192,9 +189,6 @@ def test_the_tests_themselves_are_offline():
     assert weights.offline() == "HEADWATER_OFFLINE"
 
 
-# By name -----------------------------------------------------------------------------------
-
-
 def test_auto_is_sscd_where_it_can_be_had(web, cache, stand_in):
     stand_in(web.put("/file.pt", FILE))
     assert open_descriptor().name == "sscd"
@@ -238,8 +232,6 @@ def test_other_names_and_weights_for_none_are_refused(tmp_path):
     with pytest.raises(InputError, match="takes no weights"):
         open_descriptor("builtin", weights=tmp_path)
 
-
-# The built-in one --------------------------------------------------------------------------
 
 NOT_IN_A_ROW = {"COPY_THRESHOLD", "BLOCK", "VERSION"}
 

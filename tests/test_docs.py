@@ -64,9 +64,6 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", x)[1:-1]] for x in lines]
 
 
-# Commands ------------------------------------------------------------------------------
-
-
 def test_the_cli_reference_is_what_the_help_says() -> None:
     assert CLI_PAGE.read_bytes() == reference().encode(), "run `make docs`"
 
@@ -114,9 +111,6 @@ def check_call(line: str) -> None:
     assert needed <= used, f"{needed - used} missing: {line}"
 
 
-# Public names --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", headwater.PUBLIC)
 def test_a_public_name_is_explained(name: str) -> None:
     thing = getattr(headwater, name)
@@ -132,9 +126,6 @@ def call(function: Any) -> str:
     parameters = inspect.signature(function).parameters.values()
     bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
     return f"{function.__name__}{inspect.Signature(bare)}"
-
-
-# Columns and keys ----------------------------------------------------------------------
 
 
 SCHEMAS = {
@@ -249,9 +240,6 @@ def test_the_method_names_the_constants_of_the_code() -> None:
         f"H: {builtin.COPY_THRESHOLD:g}, or the recipe's",
     ]
     assert [fact for fact in facts if fact not in told] == []
-
-
-# Files, dependencies, links ------------------------------------------------------------
 
 
 def tree(text: str) -> set[str]:

@@ -208,9 +208,6 @@ def test_hostile_names_and_captions_are_only_text(tmp_path: Path) -> None:
     assert text.count("<script>") == text.count("</script>") == 1
 
 
-# Answers -------------------------------------------------------------------------------
-
-
 def test_answers_become_a_split_that_loads(pool: Path, task: Task, tmp_path: Path) -> None:
     said = {
         "pool:k000": "rose",

@@ -54,9 +54,6 @@ PLANTED = [
 ]
 
 
-# What leaks are ---------------------------------------------------------------------------
-
-
 def test_planted_copies_are_found_and_nothing_else(tmp_path: Path, task: Task, leaky: Path) -> None:
     out = tmp_path / "leaks"
     counts = find_leaks(leaky, task, out, splits=["test"], descriptor=BUILTIN)
@@ -130,9 +127,6 @@ def test_the_task_s_own_splits_may_overlap(tmp_path: Path, task: Task) -> None:
     counts = find_overlap(task, tmp_path / "overlap", splits=["test"], descriptor=BUILTIN)
     assert counts == {"pairs": 7, "leaks": 1, "touched": 1, "images": 6}
     assert leaks_in(tmp_path / "overlap") == [("train/fern/copy.jpg", "fern", "test/fern/2.png")]
-
-
-# What follows from them --------------------------------------------------------------------
 
 
 def recipe_of(arms: dict[str, Any], **sources: Any) -> Recipe:
@@ -237,9 +231,6 @@ def test_what_must_be_said_of_sets_is_noted(tmp_path: Path, task: Task) -> None:
         "one has no pairs of 1 of 2 classes: fern.",
         "both: pairs that are in two of its sets: 1.",
     ]
-
-
-# The whole study ---------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -174,9 +174,6 @@ def test_which_pairs_go() -> None:
     assert rejection_reasons(CONSIDERED[:0], ledger).to_list() == []
 
 
-# In a curation -----------------------------------------------------------------------------
-
-
 def test_what_was_rejected_outlives_a_curation_that_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,9 +45,6 @@ def headings(page: str) -> list[str]:
     return [" ".join(html.unescape(h).split()) for h in re.findall(r"<h3>(.*?) <span", page)]
 
 
-# Which pairs -----------------------------------------------------------------------------
-
-
 def fates(rows: Sequence[tuple[str, str | None, float | None]]) -> pl.DataFrame:
     """Pairs with a label, the gate that dropped them (None: kept) and a score."""
     return pl.DataFrame(
@@ -116,9 +113,6 @@ def test_many_classes_get_fewer_examples_and_then_fewer_classes() -> None:
     assert fit_examples(grouped, 6, pictures=10) == 1
     chosen = choose_examples(grouped, 1)
     assert fit_classes(chosen, list(map(str, range(50))), pictures=31) == list(map(str, range(10)))
-
-
-# The page --------------------------------------------------------------------------------
 
 
 def test_every_fate_has_its_gallery(sets: tuple[Path, Path], tmp_path: Path) -> None:

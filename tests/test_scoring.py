@@ -148,9 +148,6 @@ def test_a_score_cannot_change_what_others_are_given(tmp_path: Path, what: str) 
         score_pairs(candidates(), [open_score(f"{path}:f")])
 
 
-# A score of the user's own -------------------------------------------------------------
-
-
 def write(folder: Path, text: str) -> Path:
     path = folder / "mine.py"
     path.write_text(text)
@@ -260,9 +257,6 @@ def test_features_are_made_only_for_scores_that_look_at_them() -> None:
     assert len(score_pairs(bare, plain)) == 3
     mute = bare.pairs.with_columns(caption=pl.lit(None, pl.String))
     assert np.isnan(values("caption_score", candidates(encode_images=never, pairs=mute))).all()
-
-
-# What the documents say ----------------------------------------------------------------
 
 
 PAGE = Path(__file__).parents[1] / "docs" / "scores.md"

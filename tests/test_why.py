@@ -177,9 +177,6 @@ def test_broken_tables_are_one_line(tmp_path: Path) -> None:
         why(folder, "w:r0")
 
 
-# On the terminal -------------------------------------------------------------------------
-
-
 def printed(capsys: pytest.CaptureFixture[str], folder: Path, pair: str) -> str:
     assert run(["why", str(folder), pair]) == 0
     return capsys.readouterr().out

@@ -108,9 +108,6 @@ def check_namespace(name: str) -> None:
         )  # fmt: skip
 
 
-# A pair's decision -------------------------------------------------------------------
-
-
 def decide(
     pairs: pl.DataFrame, *, kept: bool, step: str, reason: str | pl.Expr, score: str | None = None
 ) -> pl.DataFrame:
@@ -137,9 +134,6 @@ def join_decisions(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """All decisions in one table, ordered by id and label."""
     empty = pl.DataFrame(schema=DECISION_SCHEMA)
     return pl.concat([empty, *parts]).sort("id", "label", maintain_order=True)
-
-
-# The funnel ----------------------------------------------------------------------------
 
 
 def funnel(
@@ -190,9 +184,6 @@ def total(counts: Json, step: str) -> int:
         2
     """
     return sum(row.get(step, 0) for row in counts["classes"].values())
-
-
-# The folder ----------------------------------------------------------------------------
 
 
 def shard_path(folder: Path, number: int, shards: int) -> Path:
