@@ -23,7 +23,7 @@ from headwater.steps.sample import Sampling, draw_sample
 from headwater.store import Json, check_page, write_text
 from headwater.task import Task
 
-MAX_PAGE = 64 * 2**20  # bytes: 2,000 photos take half of it
+MAX_PAGE = 64 * 2**20  # bytes: 2,000 photos of 256 px take half of it
 
 
 def make_page(
