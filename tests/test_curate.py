@@ -408,6 +408,7 @@ def test_pages_show_what_was_done(
         (["--fraction", "1.5"], "less than or equal to 1"),
         (["--scores", "beauty"], "unknown score 'beauty'"),
         (["--head", "aesthetic"], "expected aesthetic=FILE"),
+        (["--head", "safety=a.pth", "--head", "safety=b.pth"], "a head given twice"),
         (["--head", "taste=x.pth"], "taste is no head"),
         (["--head", "safety=x.pth"], "x.pth"),
         (["--descriptor", "best"], "--descriptor"),

@@ -165,6 +165,15 @@ def test_a_file_that_lies_about_its_shape_is_not_used(
     assert capsys.readouterr().err.count("is not used") == 1
 
 
+def test_a_pipe_in_the_folder_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask([1], tmp_path)
+    os.mkfifo(tmp_path / "features" / MODEL / f"9-pipe{SUFFIX}")
+    assert ask([1, 2], tmp_path) == ([[2]], True)
+    assert f"9-pipe{SUFFIX} is not used: not a file" in capsys.readouterr().err
+
+
 def test_many_small_files_become_few(tmp_path: Path) -> None:
     for number in range(FAN * FAN + 3):
         assert ask([number, number + 1], tmp_path, block=1)[1]

@@ -47,6 +47,11 @@ def test_an_item_may_stand_for_many(
     assert lines[2].startswith("work: 3 done in 45.0 s (0.1 images/s)")
 
 
+def test_a_line_holds_nothing_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.say("5-\udcff.features\x1b[31m is not used")
+    assert capsys.readouterr().err == "5-.features[31m is not used\n"
+
+
 def test_work_inside_work_is_silent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

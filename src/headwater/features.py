@@ -16,6 +16,7 @@ import hashlib
 import math
 import os
 import re
+import stat
 import time
 import zlib
 from collections import defaultdict
@@ -320,6 +321,8 @@ def _open_file(path: Path) -> _File:
     Raises:
         ValueError: it is not one of ours, or not all of it is there.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        raise ValueError("not a file")
     with path.open("rb") as file:
         keys = _map_array(file, np.dtype("u1"), 2)
         sums = _map_array(file, np.dtype("<u4"), 1)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
+from headwater.errors import plain
+
 T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds of silence before work is worth a word
@@ -62,12 +64,12 @@ class _Shown:
 
 
 def say(text: str) -> None:
-    """Write one plain line to standard error.
+    """Write one plain line to standard error, whatever a file or a caption has put into it.
 
     Example:
         >>> say("hello")
     """
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 def _one(_: object) -> int:

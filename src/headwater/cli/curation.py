@@ -195,7 +195,10 @@ def _curation(rules: str | None, flags: dict[str, Any], **values: Any) -> Curati
     """The settings that the options say; what is not said keeps its default."""
     from headwater.steps.settings import Curation
 
-    values["heads"] = dict(_head(text) for text in values.pop("head") or ())
+    heads = [_head(text) for text in values.pop("head") or ()]
+    values["heads"] = dict(heads)
+    if len(values["heads"]) < len(heads):
+        raise InputError("a head given twice", expected="one file each", seen=heads[-1][0])
     for name in ("descriptor_weights", "reject"):
         values[name] = str(values[name]) if values[name] else None
     if values["scores"] is not None:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,8 @@ def open_head(path: Path, *, kind: Kind) -> Head:
     layers = tuple((state[f"{prefix}weight"], state[f"{prefix}bias"]) for prefix in prefixes)
     _check_chain(layers, path)
     normed = state.keys() >= NORM
+    if normed:
+        _check_norm(state, layers[0][0].shape[1], path)
     return Head(
         kind=kind,
         layers=layers,
@@ -162,7 +164,26 @@ def _read(path: Path) -> dict[str, Floats]:
             f"{path.name} is no head", expected="a state dict: names and tensors",
             seen=type(state).__name__, do="Save the module's state_dict() alone.",
         )  # fmt: skip
-    return {str(name): tensor.detach().float().numpy() for name, tensor in state.items()}
+    numbers = {str(name): _numbers(tensor) for name, tensor in state.items()}
+    odd = next((name for name, array in numbers.items() if array is None), None)
+    if odd is not None:
+        raise ModelError(
+            f"{path.name} is no head", expected="tensors of finite real numbers",
+            seen=f"other ones in {odd}",
+        )  # fmt: skip
+    return {name: array for name, array in numbers.items() if array is not None}
+
+
+def _numbers(tensor: Any) -> Floats | None:
+    """A tensor as float32; None if it is sparse, quantized, complex or empty of values."""
+    import torch
+
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
+        return None
+    if tensor.device.type != "cpu":
+        return None
+    array: Floats = tensor.detach().float().numpy()
+    return array if np.isfinite(array).all() else None
 
 
 def _layout(state: Mapping[str, Floats], path: Path) -> tuple[list[str], _Layout]:
@@ -191,11 +212,21 @@ def _check_chain(layers: Sequence[tuple[Floats, Floats]], path: Path) -> None:
     """Raise `ModelError` unless each layer takes what the last gave, and one number comes out."""
     shapes = [(*weight.shape, "+", *bias.shape) for weight, bias in layers]
     good = all(weight.ndim == 2 and bias.shape == weight.shape[:1] for weight, bias in layers)
-    gives = [weight.shape[0] for weight, _ in layers]
-    takes = [weight.shape[-1] for weight, _ in layers]
+    gives = [weight.shape[0] for weight, _ in layers if good]
+    takes = [weight.shape[1] for weight, _ in layers if good]
     if not good or gives != [*takes[1:], 1]:
         told = "; ".join(" ".join(map(str, shape)) for shape in shapes)
         raise ModelError(
             f"the layers of {path.name} do not follow on each other",
             expected="matrices (out, in) with a bias (out), the last to 1", seen=told,
+        )  # fmt: skip
+
+
+def _check_norm(state: Mapping[str, Floats], length: int, path: Path) -> None:
+    """Raise `ModelError` unless there is a mean and a variance for every number of a feature."""
+    shapes = [state[name].shape for name in sorted(NORM)]
+    if shapes != [(length,)] * 2 or (state["norm.variance"] < 0).any():
+        raise ModelError(
+            f"the norm of {path.name} does not fit its layers", expected=f"({length},), no"
+            " variance below 0", seen=" and ".join(map(str, shapes)),
         )  # fmt: skip
