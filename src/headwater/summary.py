@@ -170,7 +170,7 @@ def notes(story: Telling) -> list[str]:
 def copies_found(story: Telling, source: str) -> str:
     """How many copies of evaluation images were dropped from a source; empty where none was."""
     decisions = read_decisions(story.sets[source])
-    found = decisions.filter(~pl.col("kept") & (pl.col("step") == "no_copy"))
+    found = decisions.filter(~pl.col("kept") & pl.col("step").str.contains(r"^no_copy(_\d+)?$"))
     return (
         f"{source}: {len(found):,} copies of evaluation images were dropped." if len(found) else ""
     )

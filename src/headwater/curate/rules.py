@@ -105,6 +105,8 @@ def drop_low(
 def best_first(pairs: pl.DataFrame, score: str | None) -> NDArray[np.int64]:
     """Rows from the best scored to the worst, those without a score last; ids decide ties.
 
+    A pair that has several labels is a row for each: these stay in their order.
+
     Example:
         >>> pairs = pl.DataFrame({"id": ["a", "b", "c"], "sharpness": [0.1, None, 0.7]})
         >>> best_first(pairs, "sharpness").tolist()
@@ -112,5 +114,7 @@ def best_first(pairs: pl.DataFrame, score: str | None) -> NDArray[np.int64]:
     """
     value = pl.col(score).fill_nan(None) if score else pl.lit(None, pl.Float32)
     table = pairs.select(pl.int_range(pl.len()).alias("at"), "id", value.alias("value"))
-    ordered = table.sort("value", "id", descending=[True, False], nulls_last=True)
+    ordered = table.sort(
+        "value", "id", descending=[True, False], nulls_last=True, maintain_order=True
+    )
     return ordered["at"].to_numpy()

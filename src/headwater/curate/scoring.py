@@ -45,8 +45,9 @@ BUILT_IN = "built-in 1"
 TAKEN = {
     *PAIR_SCHEMA, *DECISION_SCHEMA, "width", "height", "codec", "copy_of", "copy_similarity",
     "image_score", "text_score", "before", "after", "gate", "fell_by", "shard", "right",
+    "came", "row", "at", "falls", "no_copy", "no_duplicate",
 }  # fmt: skip
-"""Columns of a set, or of one that is being made, that no score may be called."""
+"""Columns of a set, or of one that is being made, and gates, that no score may be called."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,12 +129,13 @@ def _drop_copies(
 
 
 def _note_copies(table: pl.DataFrame, names: pl.Series, similarity: Floats) -> pl.DataFrame:
-    """The most similar reference of every pair that stays, written beside it."""
+    """The most similar reference of every pair that stays, unless an earlier rule found a closer."""
     rows = np.flatnonzero(table["gate"].is_null().to_numpy())
     found = pl.DataFrame({"at": rows, "copy_of": names, "copy_similarity": similarity})
     return (
+    closer = found.filter(pl.Series(similarity > before))
         table.with_row_index("at")
-        .update(found.cast({"at": pl.UInt32}), on="at", how="left")
+        .update(closer.cast({"at": pl.UInt32}), on="at", how="left")
         .drop("at")
     )
 
