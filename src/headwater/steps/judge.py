@@ -131,6 +131,7 @@ def _drop_copies(
 def _note_copies(table: pl.DataFrame, names: pl.Series, similarity: Floats) -> pl.DataFrame:
     """The most similar reference of every pair that stays, unless an earlier rule found a closer."""
     rows = np.flatnonzero(table["gate"].is_null().to_numpy())
+    before = table["copy_similarity"].fill_null(-np.inf).to_numpy()[rows]
     found = pl.DataFrame({"at": rows, "copy_of": names, "copy_similarity": similarity})
     return (
     closer = found.filter(pl.Series(similarity > before))
