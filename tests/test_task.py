@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headwater.errors import TaskError
@@ -126,6 +126,7 @@ def test_a_task_written_out_is_the_same_task(tmp_path: Path, text: str) -> None:
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
+@example("rose", "r\u00f6se", "\x85\u2028")
 def test_any_text_survives_a_task_file(label: str, name: str, query: str) -> None:
     told = {"label": label, "name": name, "queries": [query]}
     task = Task.model_validate({"format": 1, "name": "x", "classes": [told, "rose" + label]})

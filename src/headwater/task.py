@@ -166,7 +166,10 @@ class Task(BaseModel):
             },
         }
         full = {key: value for key, value in told.items() if value != {}}
-        return yaml.safe_dump(full, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(full, sort_keys=False, allow_unicode=True)
+        # Some line breaks of Unicode are only read back as they were if they are escaped.
+        as_meant = yaml.safe_load(text) == full
+        return text if as_meant else yaml.safe_dump(full, sort_keys=False)
 
     def __hash__(self) -> int:
         """So that a process can keep what it read of a task."""
