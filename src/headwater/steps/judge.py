@@ -133,8 +133,8 @@ def _note_copies(table: pl.DataFrame, names: pl.Series, similarity: Floats) -> p
     rows = np.flatnonzero(table["gate"].is_null().to_numpy())
     before = table["copy_similarity"].fill_null(-np.inf).to_numpy()[rows]
     found = pl.DataFrame({"at": rows, "copy_of": names, "copy_similarity": similarity})
-    return (
     closer = found.filter(pl.Series(similarity > before))
+    return (
         table.with_row_index("at")
         .update(closer.cast({"at": pl.UInt32}), on="at", how="left")
         .drop("at")
