@@ -90,7 +90,7 @@ def test_scores_can_be_chosen(sets: tuple[Path, Path], tmp_path: Path) -> None:
 def test_what_cannot_be_audited_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
     source, curated = sets
     page = tmp_path / "audit.html"
-    with pytest.raises(SetError, match=r"no scores to audit.*what retrieve made"):
+    with pytest.raises(SetError, match=r"is no curated set.*what retrieve made"):
         audit(source, page)
     with pytest.raises(SetError, match="was not made from"):
         audit(curated, page, source=curated)

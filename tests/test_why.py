@@ -173,7 +173,7 @@ def test_near_ids_are_some_that_there_are(ids: list[str], asked: str) -> None:
 def test_broken_tables_are_one_line(tmp_path: Path) -> None:
     _, folder = tiny_sets(tmp_path)
     (folder / CANDIDATES).write_bytes(b"PAR1 no more")
-    with pytest.raises(SetError, match=r"cannot read the pairs of .*kept: saw"):
+    with pytest.raises(SetError, match=r"cannot read .*kept.candidates.parquet: saw"):
         why(folder, "w:r0")
 
 

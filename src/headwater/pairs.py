@@ -236,6 +236,23 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
     return table
 
 
+def scan_shard(path: Path, which: pl.Expr, *, leave_out: Sequence[str] = ()) -> pl.DataFrame:
+    """Some rows of a Parquet file of a set, without loading the others.
+
+    Args:
+        path: the file.
+        which: of which rows, by their columns.
+        leave_out: columns that are not wanted, if they are there.
+
+    Raises:
+        SetError: the file is broken.
+    """
+    try:
+        return pl.scan_parquet(path).filter(which).drop(leave_out, strict=False).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SetError(f"cannot read {path}", seen=str(error).split("\n")[0]) from None
+
+
 def read_decisions(folder: Path) -> pl.DataFrame:
     """Every decision of a finished set."""
     read_step(folder)

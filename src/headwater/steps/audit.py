@@ -12,15 +12,15 @@ from pathlib import Path
 import polars as pl
 
 from headwater.curate.audit import audit_scores, describe_audit
-from headwater.curate.scoring import TAKEN
 from headwater.errors import SetError
-from headwater.pairs import CANDIDATES, read_pairs, read_shard
+from headwater.pairs import read_pairs
 from headwater.report.audit import render_audit
 from headwater.report.label import NONE as NONE_OF_THESE
 from headwater.report.label import SKIPPED
+from headwater.steps.candidates import read_candidates, refuse_other_source, score_columns
 from headwater.steps.rejections import read_rejections
-from headwater.steps.thumbnails import refuse_other_source, thumbnails
-from headwater.store import Json, check_page, read_step, write_text
+from headwater.steps.thumbnails import thumbnails
+from headwater.store import Json, check_page, write_text
 
 SIDE = 144  # of a picture's longer side on the page, pixels
 KEY = ["id", "label"]
@@ -58,7 +58,7 @@ def audit(
         InputError: no place for the page, a score that is not there, a CSV that is none.
     """
     check_page(page)
-    pairs = _read_candidates(folder)
+    pairs = read_candidates(folder)
     if source is not None:
         refuse_other_source(folder, source)
     chosen = list(scores) or _varying(pairs)
@@ -114,19 +114,9 @@ def are_right(pairs: pl.DataFrame, shown: pl.DataFrame) -> pl.Series:
     return joined.select(right)["right"]
 
 
-def _read_candidates(folder: Path) -> pl.DataFrame:
-    step = read_step(folder)
-    if not (folder / CANDIDATES).exists():
-        raise SetError(
-            f"{folder} has no scores to audit", expected=f"a curated set with {CANDIDATES}",
-            seen=f"what {step['verb']} made", do="Curate it first.",
-        )  # fmt: skip
-    return read_shard(folder / CANDIDATES)
-
-
 def _varying(pairs: pl.DataFrame) -> list[str]:
     """Score columns that can choose: they differ between pairs."""
-    scores = [n for n, dtype in pairs.schema.items() if dtype == pl.Float32 and n not in TAKEN]
+    scores = score_columns(pairs)
     varying = [name for name in scores if pairs[name].drop_nulls().n_unique() > 1]
     if not varying:
         raise SetError(

@@ -28,9 +28,10 @@ from headwater.pairs import read_shard, shard_paths
 from headwater.progress import track
 from headwater.report.calibration import render_calibration
 from headwater.splits import read_image, split_files
+from headwater.steps.candidates import PIXELS
 from headwater.steps.described import References, describe_encoded, describe_kept, describe_splits
 from headwater.steps.sets import sift_decodable
-from headwater.steps.thumbnails import thumbnail, thumbnails
+from headwater.steps.thumbnails import thumbnails, thumbnails_of_task
 from headwater.store import Json, check_page, digest_file, write_text
 from headwater.task import Task
 
@@ -131,7 +132,7 @@ def _compare(
     """Each image with its most similar reference, shard by shard."""
     for path in track(shards, label="comparing images", unit="shards"):
         pairs = sift_decodable(
-            read_shard(path, ["id", "label", "image", "sha256"]), gate="pixels"
+            read_shard(path, ["id", "label", "image", "sha256"]), gate=PIXELS
         ).pairs
         data = pairs["image"].struct.field("bytes").to_list()
         described = describe_encoded(descriptor, pairs["sha256"].to_list(), data)
@@ -254,12 +255,7 @@ def _pictures(
     schema = {"id": pl.String, "label": pl.String}
     wanted = pl.DataFrame([(pair["id"], pair["label"]) for pair in pairs], schema, orient="row")
     small = thumbnails(folder, wanted, side=SIDE)
+    references = thumbnails_of_task(task, [pair["copy_of"] for pair in pairs], side=SIDE)
     return [
-        (small.get((pair["id"], pair["label"])), _reference(task, pair["copy_of"]))
-        for pair in pairs
+        (small.get((pair["id"], pair["label"])), references.get(pair["copy_of"])) for pair in pairs
     ]
-
-
-def _reference(task: Task, name: str) -> bytes | None:
-    split, _, file = name.partition("/")
-    return thumbnail((task.folder(split) / file).read_bytes(), side=SIDE)

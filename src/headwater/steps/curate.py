@@ -23,7 +23,6 @@ from headwater.curate.scoring import NamedScore, open_score
 from headwater.descriptors import Descriptor
 from headwater.errors import InputError, SetError
 from headwater.pairs import (
-    CANDIDATES,
     DECISION_SCHEMA,
     WAITING,
     join_decisions,
@@ -34,6 +33,7 @@ from headwater.pairs import (
 )
 from headwater.progress import say
 from headwater.splits import split_digest
+from headwater.steps.candidates import PIXELS, write_candidates
 from headwater.steps.described import copy_descriptor
 from headwater.steps.judge import judge
 from headwater.steps.prepare import Bench, prepare_pixels, prepare_scores
@@ -64,14 +64,10 @@ from headwater.store import (
     read_step,
     step,
     write_json,
-    write_table,
 )
 from headwater.task import Task
 
-PIXELS = "pixels"
 USUAL_SPLITS = ("train", "val", "test")  # a task may do without any of them
-MATCH = ("id", "label", "caption", "query", "start", "end", "found_by", "url")
-IMAGE = ("width", "height", "codec")
 
 
 def curate(
@@ -136,7 +132,7 @@ def curate(
         if len(rejected):
             reasons = rejection_reasons(staying(judged), rejected).to_list()
             judged, gates = drop(judged, reasons, gate=NOT_REJECTED), [*gates, NOT_REJECTED]
-        write_candidates(out, judged, scores)
+        write_candidates(out, judged, [score.name for score in scores])
         write_looks(bench, judged)
         write_parts(bench, source, judged, last=gates[-1] if gates else PIXELS, scores=scores)
         counts = read_funnel(source)
@@ -209,12 +205,6 @@ def _facts(descriptor: Descriptor | None) -> Json | None:
     if descriptor is None:
         return None
     return {name: getattr(descriptor, name) for name in ("name", "digest", "threshold")}
-
-
-def write_candidates(out: Path, judged: pl.DataFrame, scores: Sequence[NamedScore]) -> None:
-    """Every pair that was judged with all that was found out about it, kept or not."""
-    columns = [*MATCH, *IMAGE, *(score.name for score in scores), "copy_of", "copy_similarity"]
-    write_table(out / CANDIDATES, judged.select(columns).sort("id", "label", maintain_order=True))
 
 
 def write_looks(bench: Bench, judged: pl.DataFrame) -> None:

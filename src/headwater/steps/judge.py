@@ -19,13 +19,13 @@ from headwater.decode import Image8, decode_rgb
 from headwater.descriptors import Descriptor
 from headwater.pairs import read_shard
 from headwater.progress import track
+from headwater.steps.candidates import COPY
 from headwater.steps.described import describe_kept, describe_splits
 from headwater.steps.prepare import Bench, without_images
 from headwater.steps.settings import CopiesRule, DuplicatesRule, Rules, ScoreRule
 from headwater.task import Task
 
 Floats = NDArray[np.float32]
-COPY = {"copy_of": pl.String, "copy_similarity": pl.Float32}
 
 
 def judge(

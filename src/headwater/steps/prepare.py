@@ -27,6 +27,7 @@ from headwater.errors import DecodeError
 from headwater.features import KeptFeatures
 from headwater.pairs import image_column, read_shard, sha256_of
 from headwater.progress import track
+from headwater.steps.candidates import LOOKS, PIXELS
 from headwater.steps.sets import sift
 from headwater.steps.settings import Curation
 from headwater.store import WORK, write_table
@@ -75,7 +76,7 @@ def prepare_shard(bench: Bench, how: Curation, number: int) -> None:
     passed = pass_images(pairs, how)
     looks = [passed[digest] for digest in pairs["sha256"]]
     reasons = [look if isinstance(look, str) else None for look in looks]
-    part = sift(pairs, reasons, gate="pixels")
+    part = sift(pairs, reasons, gate=PIXELS)
     done = [look for look in looks if not isinstance(look, str)]
     write_table(bench.broken(number), part.decisions.filter(~pl.col("kept")))
     write_table(bench.pixels(number), _with_looks(part.pairs, done, as_jpeg=how.pixels == "one"))
@@ -126,7 +127,7 @@ def prepare_scores(bench: Bench, scores: Sequence[NamedScore], *, task: Task, cl
 
 def without_images(pairs: pl.DataFrame) -> pl.DataFrame:
     """Prepared pairs without their image: what it was like as it came is in columns of its own."""
-    came = [pl.col("before").struct.field(name) for name in ("width", "height", "codec")]
+    came = [pl.col("before").struct.field(name) for name in LOOKS]
     return pairs.select(pl.all().exclude("image", "before", "after"), *came)
 
 

@@ -8,17 +8,23 @@ those it dropped, the task those that were copied.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
 from headwater.curate.examples import choose_examples, fit_classes, fit_examples, group_fates
-from headwater.errors import SetError
-from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_shard
+from headwater.pairs import read_funnel
 from headwater.report.review import Gallery, Picture, ReviewData, render_review
-from headwater.splits import split_files
-from headwater.steps.thumbnails import refuse_other_source, thumbnail, thumbnails
-from headwater.steps.why import is_score, match_of, score_gates
+from headwater.steps.candidates import (
+    PIXELS,
+    match_of,
+    read_fates,
+    refuse_other_source,
+    score_columns,
+    score_gates,
+)
+from headwater.steps.thumbnails import thumbnails, thumbnails_of_task
 from headwater.store import Json, check_page, read_step, write_text
 from headwater.task import Task
 
@@ -26,7 +32,6 @@ SIDE, SMALL = 160, 112  # pixels of a picture; small where there are more than F
 FEW = 1_500
 PICTURES = 6_000  # on a page: about 40 MB; 1,000 classes with 5 or 6 each
 EXAMPLES = 6  # of a group
-PIXELS = "pixels"
 COPY, TWIN = "copy of ", "duplicate of "  # as reasons begin that name another image
 
 TITLES = {
@@ -69,11 +74,12 @@ def review(
         InputError: no place for the page.
     """
     check_page(page)
-    fates = _fates(folder)
+    fates = read_fates(folder)
     refuse_other_source(folder, source)
     counts = read_funnel(folder)
     steps = counts["steps"][counts["steps"].index(PIXELS) - 1 :]
-    grouped = group_fates(fates.filter(pl.col("step").is_in(steps[1:])), _score_gates(fates, steps))
+    by_score = chain(*score_gates(score_columns(fates), steps).values())
+    grouped = group_fates(fates.filter(pl.col("step").is_in(steps[1:])), list(by_score))
     each = fit_examples(grouped, examples, pictures=pictures)
     chosen = choose_examples(grouped, each)
     labels = fit_classes(chosen, list(counts["classes"]), pictures=pictures)
@@ -96,23 +102,6 @@ def review(
         "pictures": len(chosen),
         "examples": each,
     }
-
-
-def _fates(folder: Path) -> pl.DataFrame:
-    """Every pair that was considered, its fate, and what is known of it."""
-    verb = read_step(folder)["verb"]
-    if not (folder / CANDIDATES).exists():
-        raise SetError(
-            f"{folder} is no curated set", expected=CANDIDATES, seen=f"what {verb} made",
-            do="Curate it first.",
-        )  # fmt: skip
-    known = read_shard(folder / CANDIDATES)
-    return read_decisions(folder).join(known, on=["id", "label"], how="left")
-
-
-def _score_gates(fates: pl.DataFrame, steps: list[str]) -> list[str]:
-    scores = [name for name, kind in fates.schema.items() if is_score(name, kind)]
-    return [gate for gates in score_gates(scores, steps).values() for gate in gates]
 
 
 def _galleries(
@@ -156,23 +145,10 @@ class _Finder:
             **thumbnails(self.source, chosen.filter(~pl.col("kept")), side=self.side),
             **thumbnails(self.folder, chosen.filter("kept"), side=self.side),
         }
-        references, twins = self.references(chosen), self.twins(chosen, fates)
+        twins = self.twins(chosen, fates)
+        copied = chosen.filter(pl.col("reason").str.starts_with(COPY))["copy_of"].drop_nulls()
+        references = thumbnails_of_task(self.task, copied, side=self.side) if self.task else {}
         return [_picture(row, images, references, twins) for row in chosen.iter_rows(named=True)]
-
-    def references(self, chosen: pl.DataFrame) -> dict[str, bytes]:
-        """The evaluation images that were copied, by name, such as `test/rose/1.jpg`."""
-        if self.task is None:
-            return {}
-        copies = chosen.filter(pl.col("reason").str.starts_with(COPY))
-        wanted = set(copies["copy_of"].drop_nulls())
-        splits = {name.partition("/")[0] for name in wanted} & self.task.images.keys()
-        small = {
-            f"{split}/{name}": thumbnail(path.read_bytes(), side=self.side)
-            for split in sorted(splits)
-            for name, path, _ in split_files(self.task, split)
-            if f"{split}/{name}" in wanted
-        }
-        return {name: image for name, image in small.items() if image}
 
     def twins(self, chosen: pl.DataFrame, fates: pl.DataFrame) -> dict[str, bytes]:
         """The pairs that stayed in place of a duplicate, by id."""

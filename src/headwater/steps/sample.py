@@ -8,7 +8,6 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
@@ -19,17 +18,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from headwater.curate.safety import unsafe_rows
-from headwater.decode import encode_jpeg, open_rgb
-from headwater.errors import DecodeError
 from headwater.pairs import sha256_of
 from headwater.pool import Pool, PoolShard, come_first, count_rows, read_images, read_table
 from headwater.progress import track
 from headwater.report.label import Picture
 from headwater.retrieve.sample import random_rows
 from headwater.steps.settings import SETTINGS
+from headwater.steps.thumbnails import thumbnail
 
 SIDE = 256  # pixels of a picture's longer side on the page
-QUALITY = 80  # of its JPEG
 SPARE = 32  # rows looked at beyond those still missing, for some images do not decode
 TRIES = 100  # rows drawn at random for each picture wanted, at most
 
@@ -156,12 +153,6 @@ def _in_shard(
     known = {key: (row, text) for row, key, text in wanted["row", "key", "caption"].iter_rows()}
     for key, _, data in read_images(shard, list(known)):
         row, caption = known[key]
-        with suppress(DecodeError):  # the next row is shown instead
-            picture = Picture(f"{pool_name}:{key}", caption or "", _thumbnail(data))
-            yield row, (sha256_of(data), picture)
-
-
-def _thumbnail(data: bytes) -> bytes:
-    image = open_rgb(data, wanted=SIDE)
-    image.thumbnail((SIDE, SIDE))
-    return encode_jpeg(np.asarray(image), quality=QUALITY)
+        small = thumbnail(data, side=SIDE)
+        if small is not None:
+            yield row, (sha256_of(data), Picture(f"{pool_name}:{key}", caption or "", small))

@@ -1,8 +1,8 @@
-"""Small pictures of some pairs of a set, as pages show them."""
+"""Small pictures of pairs of a set, and of evaluation images, as pages show them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ import polars as pl
 from headwater.decode import encode_jpeg, open_rgb
 from headwater.errors import DecodeError, SetError
 from headwater.pairs import shard_paths
-from headwater.store import read_step
+from headwater.splits import split_files
+from headwater.task import Task
 
 QUALITY = 80  # of the JPEG
 
@@ -63,11 +64,22 @@ def _images(folder: Path, wanted: pl.DataFrame) -> Iterator[tuple[str, str, byte
         yield from exact.drop_nulls().iter_rows()
 
 
-def refuse_other_source(folder: Path, source: Path) -> None:
-    """Raise `SetError` unless a set was made from another one, as it is now."""
-    expected, seen = read_step(folder)["inputs"].get("set"), read_step(source)["digest"]
-    if expected != seen:
-        raise SetError(
-            f"{folder} was not made from {source}", expected=f"the set {str(expected)[:12]}...",
-            seen=f"{seen[:12]}...", do="Name the set it was curated from.",
-        )  # fmt: skip
+def thumbnails_of_task(task: Task, names: Iterable[str], *, side: int) -> dict[str, bytes]:
+    """Small JPEGs of evaluation images, by name, such as `test/rose/1.jpg`.
+
+    What the task does not have is left out, as is what cannot be shown.
+
+    Args:
+        task: whose images they are.
+        names: of the images.
+        side: of a picture, as `thumbnail` takes it.
+    """
+    wanted = set(names)
+    splits = {name.partition("/")[0] for name in wanted} & task.images.keys()
+    small = {
+        f"{split}/{name}": thumbnail(path.read_bytes(), side=side)
+        for split in sorted(splits)
+        for name, path, _ in split_files(task, split)
+        if f"{split}/{name}" in wanted
+    }
+    return {name: image for name, image in small.items() if image}

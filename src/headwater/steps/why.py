@@ -6,23 +6,26 @@ curated set has that in `candidates.parquet`, any other in its data, for the pai
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from headwater.decode import open_image
 from headwater.errors import DecodeError, SetError
-from headwater.pairs import CANDIDATES, PAIR_SCHEMA, read_decisions, read_funnel, shard_paths
+from headwater.pairs import CANDIDATES, read_decisions, read_funnel, scan_shard, shard_paths
+from headwater.steps.candidates import (
+    COPY,
+    LOOKS,
+    known_pairs,
+    match_of,
+    score_columns,
+    score_gates,
+)
 from headwater.store import Json, read_step
 
 ORIGIN = (
     "source", "url", "caption", "query", "start", "end", "found_by", "sha256",
 )  # fmt: skip
-LOOKS = ("width", "height", "codec")
-COPY = ("copy_of", "copy_similarity")
-NOT_SCORES = {*PAIR_SCHEMA, *LOOKS, *COPY}
 
 NEAR = 3  # ids named where one is unknown
 TAIL = 3  # letters at the end that make two ids alike
@@ -48,7 +51,7 @@ def why(folder: Path, asked: str) -> list[Json]:
     decisions = read_decisions(folder)
     pair_id = find_id(folder, decisions, asked)
     found = decisions.filter(pl.col("id") == pair_id).sort("label")
-    classes = considered(folder, pl.col("label").is_in(found["label"].implode()))
+    classes = known_pairs(folder, pl.col("label").is_in(found["label"].implode()))
     classes = classes.join(
         decisions.select("id", "label", "kept", "step", "reason"), on=["id", "label"], how="left"
     )
@@ -62,17 +65,6 @@ def why(folder: Path, asked: str) -> list[Json]:
     return [{**told, "copy": told["copy"] and {**told["copy"], "limit": limit}} for told in stories]
 
 
-def considered(folder: Path, which: pl.Expr) -> pl.DataFrame:
-    """What a set knows of the pairs it judged, without their images; dropped ones too if curated.
-
-    Args:
-        folder: a finished set.
-        which: of which pairs, by their columns.
-    """
-    path = folder / CANDIDATES
-    return _read([path] if path.exists() else shard_paths(folder), which)
-
-
 def find_id(folder: Path, decisions: pl.DataFrame, asked: str) -> str:
     """The id that is meant by an id, by the key in it, or by a URL.
 
@@ -84,7 +76,7 @@ def find_id(folder: Path, decisions: pl.DataFrame, asked: str) -> str:
     if not len(found):
         found = ids.filter(ids.str.ends_with(f":{asked}"))
     if not len(found) and "/" in asked:
-        found = considered(folder, pl.col("url") == asked)["id"].unique().sort()
+        found = known_pairs(folder, pl.col("url") == asked)["id"].unique().sort()
     if len(found) == 1:
         return str(found[0])
     if len(found):
@@ -131,21 +123,6 @@ def copy_limit(folder: Path) -> float | None:
     return (step["inputs"].get("descriptor") or {}).get("threshold") if given is None else given
 
 
-def score_gates(columns: Sequence[str], steps: Sequence[str]) -> dict[str, list[str]]:
-    """The gates of each score, in order; none for a score that no rule looked at.
-
-    A gate is called like its score, with a number if there are more of it.
-
-    Example:
-        >>> score_gates(["clip_score", "aspect"], ["pixels", "clip_score", "clip_score_2"])
-        {'clip_score': ['clip_score', 'clip_score_2'], 'aspect': []}
-    """
-    return {
-        name: [step for step in steps if re.fullmatch(rf"{re.escape(name)}(_\d+)?", step)]
-        for name in columns
-    }
-
-
 def _story(row: Json, classmates: pl.DataFrame, own: Json, steps: list[str]) -> Json:
     facts = classmates.filter(pl.col("id") == row["id"]).to_dicts()
     mine = own.get(row["label"], {}) | (facts[0] if facts else {})
@@ -166,38 +143,14 @@ def _story(row: Json, classmates: pl.DataFrame, own: Json, steps: list[str]) -> 
     }
 
 
-def match_of(facts: Json) -> Json | None:
-    """A caption cut at the bytes of its match."""
-    if not facts.get("caption") or facts.get("start") is None or facts.get("end") is None:
-        return None
-    data = facts["caption"].encode()
-    cuts = {
-        "before": data[: facts["start"]],
-        "match": data[facts["start"] : facts["end"]],
-        "after": data[facts["end"] :],
-    }
-    return {name: part.decode(errors="replace") for name, part in cuts.items()}
-
-
 def _scores(facts: Json, classmates: pl.DataFrame, steps: list[str], reached: int) -> list[Json]:
     """Every score the pair has, or that a rule looked at, once a rule."""
-    names = [name for name, kind in classmates.schema.items() if is_score(name, kind)]
     return [
         _score(facts, classmates, name=name, gate=gate, steps=steps, reached=reached)
-        for name, gates in score_gates(names, steps).items()
+        for name, gates in score_gates(score_columns(classmates), steps).items()
         for gate in gates or [""]
         if gate or facts[name] is not None
     ]
-
-
-def is_score(name: str, kind: pl.DataType) -> bool:
-    """Whether a column of a set is a score.
-
-    Example:
-        >>> is_score("sharpness", pl.Float32()), is_score("copy_similarity", pl.Float32())
-        (True, False)
-    """
-    return kind.is_float() and name not in NOT_SCORES
 
 
 def _score(
@@ -233,7 +186,8 @@ def _score(
 
 def _own_facts(folder: Path, pair_id: str) -> Json:
     """What the set's data say of a pair, by label: nothing unless it was kept."""
-    rows = _read(shard_paths(folder), pl.col("id") == pair_id, images=True).to_dicts()
+    parts = [scan_shard(path, pl.col("id") == pair_id) for path in shard_paths(folder)]
+    rows = pl.concat(parts, how="diagonal").to_dicts()
     looks = {} if (folder / CANDIDATES).exists() else {row["label"]: _looks(row) for row in rows}
     return {row["label"]: row | looks.get(row["label"], {}) for row in rows}
 
@@ -244,16 +198,3 @@ def _looks(row: Json) -> Json:
     except DecodeError:
         return {}
     return {name: getattr(opened, name) for name in LOOKS}
-
-
-def _read(paths: Sequence[Path], which: pl.Expr, *, images: bool = False) -> pl.DataFrame:
-    left_out = [] if images else ["image"]
-    try:
-        parts = [
-            pl.scan_parquet(path).filter(which).drop(left_out, strict=False).collect()
-            for path in paths
-        ]
-    except (pl.exceptions.PolarsError, OSError) as error:
-        seen = str(error).split("\n")[0]
-        raise SetError(f"cannot read the pairs of {paths[0].parent}", seen=seen) from None
-    return pl.concat(parts, how="diagonal")
