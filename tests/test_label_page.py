@@ -10,9 +10,9 @@ from tests.test_label import make_pool
 
 from headwater.report.label import NONE, SKIPPED
 from headwater.splits import load_split
-from headwater.steps.label import make_page
-from headwater.steps.labelled import make_split
-from headwater.steps.sample import Sampling
+from headwater.steps.labelling.page import make_page
+from headwater.steps.labelling.sample import Sampling
+from headwater.steps.labelling.split import make_split
 from headwater.task import load_task
 
 pytestmark = pytest.mark.skipif(
@@ -45,11 +45,22 @@ def make(folder, pool, classes, n=6):
     return task, folder / "label.html"
 
 
+def open_page(browser, page, width=1440):
+    """Until the new page is there: a load event may be one of the page before."""
+    browser.value("window.before = true")
+    browser.open(page, width=width, scheme="light")
+    for _ in range(400):
+        if browser.value("!window.before && document.readyState === 'complete'"):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the page does not load")
+
+
 def open_fresh(browser, page, width=1440):
     """Without what an earlier test answered on the same page."""
-    browser.open(page, width=width, scheme="light")
+    open_page(browser, page, width)
     browser.value("localStorage.clear()")
-    browser.open(page, width=width, scheme="light")
+    open_page(browser, page, width)
 
 
 def press(browser, *keys):
@@ -110,12 +121,12 @@ def test_answers_outlive_the_page_and_stay_apart_from_other_pages(browser, pool,
     _, page = make(tmp_path, pool, FEW)
     open_fresh(browser, page)
     press(browser, "1", "n")
-    browser.open(page, width=1440, scheme="light")
+    open_page(browser, page)
     assert said(browser) == ["rose", NONE, "", "", "", ""]
     assert text_of(browser, "place") == "picture 3 of 6"
     (tmp_path / "other").mkdir()
     _, other = make(tmp_path / "other", pool, FEW, n=5)
-    browser.open(other, width=1440, scheme="light")
+    open_page(browser, other)
     assert said(browser) == [""] * 5
 
 
