@@ -26,7 +26,7 @@ from headwater.pairs import (
     total,
     write_summary,
 )
-from headwater.store import step, write_table
+from headwater.store import step, write_json, write_table
 
 GATES = ["found", "safe", "decodes"]
 
@@ -133,3 +133,53 @@ def test_a_broken_set_is_one_clear_line(tmp_path: Path, broken: str) -> None:
     with pytest.raises(SetError) as caught:
         read_pairs(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("caption", pl.lit(7).alias("caption")),
+        ("image", pl.lit(b"junk").alias("image")),
+        ("url", None),
+    ],
+)
+def test_a_column_that_is_missing_or_of_another_kind_is_named(
+    tmp_path: Path, column: str, change: pl.Expr | None
+) -> None:
+    make_set(tmp_path)
+    path = shard_path(tmp_path, 1, 2)
+    table = pl.read_parquet(path)
+    write_table(path, table.drop(column) if change is None else table.with_columns(change))
+    with pytest.raises(SetError, match=f"the column {column} of .*expected .*, saw "):
+        read_pairs(tmp_path)
+    assert len(read_pairs(tmp_path, ["id", "label"])) == 6
+
+
+def test_a_shard_that_is_gone_and_one_too_many_are_told(tmp_path: Path) -> None:
+    make_set(tmp_path)
+    second = shard_path(tmp_path, 1, 2)
+    write_table(shard_path(tmp_path, 0, 3), pl.read_parquet(second))
+    with pytest.raises(SetError, match=r"not whole: expected 2 shards, saw 3\. Make the set"):
+        read_pairs(tmp_path)
+    shard_path(tmp_path, 0, 3).unlink()
+    second.unlink()
+    with pytest.raises(SetError, match=f"expected 2 shards, saw 1. Copy {second.name} there"):
+        read_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"steps": ["a"], "classes": {"rose": {"a": "x"}}}, {"steps": [], "classes": []}],
+)
+def test_a_funnel_that_is_none(tmp_path: Path, told: dict[str, object]) -> None:
+    make_set(tmp_path)
+    write_json(tmp_path / "funnel.json", told)
+    with pytest.raises(SetError, match=r"funnel.json is no funnel: expected steps"):
+        read_funnel(tmp_path)
+
+
+def test_a_record_that_says_too_little(tmp_path: Path) -> None:
+    make_set(tmp_path)
+    (tmp_path / "step.json").write_text('{"format": 1, "verb": "toy", "digest": 5}')
+    with pytest.raises(SetError, match="no arguments and no inputs and no counts and no digest"):
+        read_pairs(tmp_path)

@@ -183,7 +183,9 @@ def test_a_page_replaces_nothing_but_a_page(tmp_path: Path, there: str, fine: bo
     told = (
         nullcontext()
         if fine
-        else pytest.raises(InputError, match=r"cannot write a page to .* saw a file that is no page")
+        else pytest.raises(
+            InputError, match=r"cannot write a page to .* saw a file that is no page"
+        )
     )
     with told:
         check_page(tmp_path / "page.html")

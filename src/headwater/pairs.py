@@ -51,6 +51,7 @@ DECISION_SCHEMA: dict[str, Any] = {
 }
 
 CANDIDATES = "candidates.parquet"
+DECISIONS = "decisions.parquet"
 
 WAITING = "needs_download"
 """What a funnel calls kept pairs whose image nobody has fetched yet."""
@@ -206,6 +207,13 @@ def shard_paths(folder: Path) -> list[Path]:
     paths = sorted((folder / "data").glob("pairs-*.parquet"))
     if not paths:
         raise SetError(f"{folder} holds no pairs", expected="data/pairs-*.parquet", seen="none")
+    of = int(found[1]) if (found := re.search(r"-of-(\d{5})\.parquet$", paths[0].name)) else 0
+    gone = [p.name for n in range(of) if (p := shard_path(folder, n, of)) not in paths]
+    if gone or len(paths) != of:
+        raise SetError(
+            f"{folder} is not whole", expected=f"{of} shards", seen=f"{len(paths)}",
+            do=f"Copy {gone[0]} there, or make the set again." if gone else "Make the set again.",
+        )  # fmt: skip
     return paths
 
 
@@ -233,7 +241,26 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
         raise SetError(f"{path.name} lacks a column", seen=str(error).split("\n")[0]) from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SetError(f"cannot read {path}", seen=str(error).split("\n")[0]) from None
+    _check_columns(table, path, columns)
     return table
+
+
+def _check_columns(table: pl.DataFrame, path: Path, columns: Sequence[str] | None) -> None:
+    """Raise `SetError` unless the columns that every such file has are there, and what they are."""
+    if path.name.startswith("pairs-"):
+        schema = PAIR_SCHEMA
+    elif path.name in (DECISIONS, CANDIDATES):
+        known = ("id", "label") if path.name == CANDIDATES else DECISION_SCHEMA
+        schema = {name: DECISION_SCHEMA[name] for name in known}
+    else:
+        return
+    for name, kind in schema.items():
+        seen = table.schema.get(name)
+        if seen != kind and (columns is None or name in columns):
+            raise SetError(
+                f"the column {name} of {path}", expected=str(kind), seen=str(seen or "none"),
+                do="Make the set again.",
+            )  # fmt: skip
 
 
 def scan_shard(path: Path, which: pl.Expr, *, leave_out: Sequence[str] = ()) -> pl.DataFrame:
@@ -256,18 +283,30 @@ def scan_shard(path: Path, which: pl.Expr, *, leave_out: Sequence[str] = ()) -> 
 def read_decisions(folder: Path) -> pl.DataFrame:
     """Every decision of a finished set."""
     read_step(folder)
-    return read_shard(folder / "decisions.parquet")
+    return read_shard(folder / DECISIONS)
 
 
 def read_funnel(folder: Path) -> Json:
     """The funnel of a finished set."""
     read_step(folder)
-    return read_json(folder / "funnel.json")
+    counts = read_json(folder / "funnel.json")
+    steps, classes = counts.get("steps"), counts.get("classes")
+    rows = classes.values() if isinstance(classes, dict) else [None]
+    if not isinstance(steps, list) or not all(_counts(row, steps) for row in rows):
+        raise SetError(
+            f"{folder / 'funnel.json'} is no funnel", expected="steps, and a number for each and"
+            " every class", seen="other things", do="Make the set again.",
+        )  # fmt: skip
+    return counts
+
+
+def _counts(row: Any, steps: Sequence[Any]) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(step), int) for step in steps)
 
 
 def set_size(folder: Path) -> int:
     """The number of pairs in a finished set."""
-    return sum(pl.scan_parquet(p).select(pl.len()).collect().item() for p in shard_paths(folder))
+    return sum(len(read_shard(path, ["id"])) for path in shard_paths(folder))
 
 
 def write_summary(
@@ -277,7 +316,7 @@ def write_summary(
 
     The shards must be written already (`write_table` to `shard_path`).
     """
-    write_table(folder / "decisions.parquet", decisions)
+    write_table(folder / DECISIONS, decisions)
     write_json(folder / "funnel.json", counts)
     schema = pl.read_parquet_schema(min((folder / "data").glob("pairs-*.parquet")))
     write_text(folder / "README.md", card(title=title, story=story, counts=counts, schema=schema))

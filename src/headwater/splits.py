@@ -127,10 +127,29 @@ def file_name(text: str) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of one class folder, sorted; nothing that points out of it."""
+    """The image files of one class folder, sorted; nothing that points out of it.
+
+    Raises:
+        TaskError: a name that is no text, of which no id can be made.
+    """
     root = folder.resolve()
     files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(p for p in files if p.is_file() and p.resolve().is_relative_to(root))
+    found = sorted(p for p in files if p.is_file() and p.resolve().is_relative_to(root))
+    odd = next((path for path in found if not _is_text(path.relative_to(folder))), None)
+    if odd is not None:
+        raise TaskError(
+            "an image whose name is no text", expected="UTF-8", seen=ascii(str(odd)),
+            do="Rename it.",
+        )  # fmt: skip
+    return found
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        path.as_posix().encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_image(path: Path) -> Image8:

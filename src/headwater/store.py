@@ -30,6 +30,8 @@ DONE = "step.json"
 STARTED = "started.json"
 NOT_CONTENT = (DONE, STARTED, "cost.parquet")  # files that may hold seconds and dates
 PAGE = b"<!doctype html"  # what every page begins with, in any case
+RECORD = {"verb": str, "arguments": dict, "inputs": dict, "counts": dict, "digest": str}
+"""What the record of every finished step says."""
 WORK = "work"  # a subfolder for what a step needs until it is finished
 
 # Libraries tell of the disk in errors of their own, which carry the system's words.
@@ -281,7 +283,14 @@ def read_step(folder: Path) -> Json:
         SetError: no such folder, or a step that never finished.
     """
     if (folder / DONE).exists():
-        return read_json(folder / DONE)
+        record = read_json(folder / DONE)
+        told = [name for name, kind in RECORD.items() if not isinstance(record.get(name), kind)]
+        if told:
+            raise SetError(
+                f"{folder / DONE} is no record of a step", expected=", ".join(RECORD),
+                seen=f"no {' and no '.join(told)}", do="Make the folder again.",
+            )  # fmt: skip
+        return record
     if not folder.is_dir():
         raise SetError("no such set", expected=f"a folder {folder}", seen="nothing there")
     if (folder / STARTED).exists():

@@ -94,7 +94,13 @@ def read_captions(folder: Path) -> dict[str, str]:
         raise SetError("cannot read captions.json", expected="JSON", seen=str(error)) from None
     if not isinstance(value, dict):
         raise SetError("captions.json is not a mapping", expected='{"rose/1.png": "a red rose"}')
-    return {str(key): str(text) for key, text in value.items()}
+    captions = {key: text for key, text in value.items() if text is not None}
+    odd = next((key for key, text in captions.items() if not isinstance(text, str)), None)
+    if odd is not None:
+        seen = f"{json.dumps(captions[odd])[:40]} for {odd}"
+        raise SetError("captions.json holds what is no caption", expected="a text", seen=seen)
+    # JSON can hold halves of characters, which no table can.
+    return {key: text.encode("utf-8", "replace").decode() for key, text in captions.items()}
 
 
 def _part(job: tuple[Path, str, list[tuple[Path, str]], dict[str, str]]) -> Part:
