@@ -31,9 +31,10 @@ import polars as pl
 
 from headwater.curate.audit import audit_scores
 from headwater.pairs import read_decisions, read_funnel, read_pairs
-from headwater.steps.curate import CANDIDATES, curate
+from headwater.steps.curation.curate import CANDIDATES, curate
+from headwater.steps.curation.settings import Curation
 from headwater.steps.retrieve import retrieve
-from headwater.steps.settings import Curation, Retrieval
+from headwater.steps.settings import Retrieval
 from retrieval import HOME, mark_right, open_learner, tiny20_names, truth, write_task
 
 SETS = [

@@ -10,7 +10,7 @@ from tests.tiny_curated import HOSTILE, tiny_sets
 
 from headwater.errors import InputError, SetError
 from headwater.report.label import NONE, SKIPPED
-from headwater.steps.audit import are_right, audit, read_truth
+from headwater.steps.looking.audit import are_right, audit, read_truth
 from headwater.store import write_table
 
 

@@ -13,7 +13,7 @@ from headwater.curate.changes import CHANGES
 from headwater.descriptors import open_descriptor
 from headwater.errors import InputError, SetError, TaskError
 from headwater.report.calibration import render_calibration
-from headwater.steps.calibrate import calibrate
+from headwater.steps.looking.calibrate import calibrate
 
 PLANTED = {"rose/copy.jpg": 100, "rose/own.png": 1, "fern/own.png": 2, "fern/twin.png": 111}
 

@@ -24,9 +24,9 @@ from headwater.curate.select import keep_top
 from headwater.decode import decode_rgb
 from headwater.errors import InputError, SetError, TaskError
 from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_pairs, total
-from headwater.steps.curate import curate
+from headwater.steps.curation.curate import curate
+from headwater.steps.curation.settings import Curation
 from headwater.steps.importing import import_images
-from headwater.steps.settings import Curation
 from headwater.store import contents, read_json
 from headwater.task import Task
 

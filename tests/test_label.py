@@ -24,14 +24,15 @@ from headwater.errors import InputError, PoolError, SetError, TaskError
 from headwater.pairs import read_decisions, read_pairs
 from headwater.report.label import NONE, SKIPPED
 from headwater.splits import load_split
-from headwater.steps import labelled
-from headwater.steps.answers import read_answers
-from headwater.steps.curate import curate
-from headwater.steps.label import make_page
-from headwater.steps.labelled import make_split
+from headwater.steps.curation.curate import curate
+from headwater.steps.curation.settings import Curation
+from headwater.steps.labelling import split as split_module
+from headwater.steps.labelling.answers import read_answers
+from headwater.steps.labelling.page import make_page
+from headwater.steps.labelling.sample import Sampling, balanced_rows
+from headwater.steps.labelling.split import make_split
 from headwater.steps.retrieve import retrieve
-from headwater.steps.sample import Sampling, balanced_rows
-from headwater.steps.settings import Curation, Retrieval
+from headwater.steps.settings import Retrieval
 from headwater.store import contents, write_bytes
 from headwater.task import Task, load_task
 
@@ -289,7 +290,7 @@ def test_a_killed_split_goes_on_and_ends_with_the_same_bytes(
         write_bytes(path, data)
 
     with monkeypatch.context() as context:
-        context.setattr(labelled, "write_bytes", killed)
+        context.setattr(split_module, "write_bytes", killed)
         with pytest.raises(KeyboardInterrupt):
             make_split(pool, task, answers, tmp_path / "out")
     assert not (tmp_path / "out/task.yaml").exists()

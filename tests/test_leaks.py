@@ -9,19 +9,22 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from PIL import Image, ImageOps
 from tests.tiny_clip import save_tiny_clip, tiny_clip
 from tests.tiny_garden import import_set, make_task, numbered, save
 
 from headwater.cli import run
 from headwater.descriptors import open_descriptor
 from headwater.errors import SetError, TaskError
-from headwater.gate import Gate, gate_notes, pass_gate
+from headwater.gate import Gate, copy_threshold, gate_notes, pass_gate
+from headwater.pairs import read_pairs
 from headwater.recipe import Recipe
-from headwater.steps.curate import curate
+from headwater.steps.curation.curate import curate
+from headwater.steps.curation.settings import Curation
 from headwater.steps.importing import import_images
 from headwater.steps.leaks import find_leaks, find_overlap
 from headwater.steps.perturb import perturb
-from headwater.steps.settings import Curation, Perturbation
+from headwater.steps.settings import Perturbation
 from headwater.store import read_json
 from headwater.study import open_study
 from headwater.task import Task
@@ -161,6 +164,52 @@ def test_a_leak_stops_the_run_with_the_list(tmp_path: Path, task: Task, leaky: P
     assert "2 in found" in told and "found:rose/copy.jpg = test/rose/1.png" in told
     assert "leaks/found/leaks.parquet" in told and "--allow-leaks" in told
     assert leaks_in(tmp_path / "study" / "leaks" / "found") == PLANTED
+
+
+TEST, VAL = {"copies": ["test"]}, {"copies": ["val"]}
+
+
+@pytest.mark.parametrize(
+    ("own", "usual", "expected"),
+    [
+        ([TEST], [TEST | {"threshold": 0.1}], None),
+        ([VAL | {"threshold": 0.1}, TEST], [], None),
+        ([VAL | {"threshold": 0.1}, TEST | {"threshold": 0.3}], [TEST], 0.3),
+        ([VAL | {"threshold": 0.1}], [TEST | {"threshold": 0.3}], 0.3),
+        ([], [], None),
+    ],
+)
+def test_the_gate_s_threshold_is_that_of_the_rule_that_applied(
+    own: list[Any], usual: list[Any], expected: float | None
+) -> None:
+    stacks = [Curation(descriptor="builtin", rules=rules) for rules in (own, usual)]
+    assert copy_threshold(*stacks, split="test") == expected
+
+
+def test_the_usual_rules_leave_no_leak_of_any_test_split(tmp_path: Path, task: Task) -> None:
+    """Copies of two test splits, as they are, squashed, cropped, mirrored and padded."""
+    sketches = save(tmp_path / "sketches", numbered(600, 3))
+    task.images["sketches"] = sketches
+    found = save(tmp_path / "found", numbered(400, 3))
+    for name, path in (("test", task.images["test"]), ("sketches", sketches)):
+        original = Image.open(path / "rose" / "1.png").resize((96, 96))
+        padded = Image.new("RGB", (96, 128), "white")
+        padded.paste(original, (0, 16))
+        copies = {
+            "squashed": original.resize((96, 60)), "cropped": original.crop((5, 5, 91, 91)),
+            "mirrored": ImageOps.mirror(original), "padded": padded, "same": original,
+        }  # fmt: skip
+        for change, picture in copies.items():
+            picture.save(found / "fern" / f"{name}-{change}.jpg")
+    import_images(found, task, tmp_path / "set", workers=1)
+    how = Curation.model_validate({"size": 32, "descriptor": "builtin", "rules": [TEST]})
+    curate(tmp_path / "set", task, tmp_path / "kept", clip=tiny_clip(), how=how, workers=1)
+    assert set(read_pairs(tmp_path / "kept", ["id"])["id"].str.split("/").list[1]) == {
+        "0.png", "1.png", "2.png",
+    }  # fmt: skip
+    gate = gate_of(tmp_path, task, {"found": tmp_path / "kept"}, found={"import": "found"})
+    pass_gate(gate)
+    assert gate_notes(gate) == ["No training set holds a copy of a test image."]
 
 
 def test_leaks_are_allowed_for_one_run_only(tmp_path: Path, task: Task, leaky: Path) -> None:

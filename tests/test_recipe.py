@@ -7,7 +7,7 @@ import yaml
 
 from headwater.errors import RecipeError, SetError
 from headwater.recipe import Recipe, builtin_folder, load_recipe, move, refuse_other_study
-from headwater.steps.settings import USUAL_RULES
+from headwater.steps.curation.settings import USUAL_RULES
 
 SMALL = """\
 format: 1

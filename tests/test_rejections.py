@@ -14,10 +14,10 @@ from tests.tiny_garden import import_set, make_task, numbered
 
 from headwater.errors import InputError, SetError
 from headwater.pairs import read_pairs
-from headwater.steps import pairlist, rejections
-from headwater.steps.curate import curate
-from headwater.steps.pairlist import FORMULA
-from headwater.steps.rejections import (
+from headwater.steps import pairlist
+from headwater.steps.curation import rejections
+from headwater.steps.curation.curate import curate
+from headwater.steps.curation.rejections import (
     LEDGER,
     grow_ledger,
     read_ledger,
@@ -27,7 +27,8 @@ from headwater.steps.rejections import (
     unknown_rejections,
     write_rejections,
 )
-from headwater.steps.settings import Curation
+from headwater.steps.curation.settings import Curation
+from headwater.steps.pairlist import FORMULA
 from headwater.store import contents
 
 CONSIDERED = pl.DataFrame(
@@ -192,7 +193,7 @@ def test_what_was_rejected_outlives_a_curation_that_was_killed(
     out = curated(tmp_path / "kept", reject=False)
     assert len(read_pairs(out, ["id"])) == 6
     with monkeypatch.context() as context:
-        context.setattr("headwater.steps.curate.prepare_scores", killed)
+        context.setattr("headwater.steps.curation.curate.prepare_scores", killed)
         with pytest.raises(KeyboardInterrupt):
             curated(out, reject=True)
     with pytest.raises(SetError, match="unfinished"):

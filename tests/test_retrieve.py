@@ -17,7 +17,7 @@ from headwater.decode import encode_jpeg
 from headwater.errors import InputError, PoolError, SetError
 from headwater.pairs import read_decisions, read_funnel, read_pairs
 from headwater.steps import retrieve as step_module
-from headwater.steps.curate import curate
+from headwater.steps.curation.curate import curate
 from headwater.steps.embed import embed
 from headwater.steps.hits import HITS, merge_hits
 from headwater.steps.retrieve import retrieve

@@ -19,7 +19,7 @@ from headwater.curate.examples import choose_examples, fit_classes, fit_examples
 from headwater.errors import InputError, SetError
 from headwater.pairs import CANDIDATES
 from headwater.report.review import Gallery, Picture, ReviewData, render_review
-from headwater.steps.review import review
+from headwater.steps.looking.review import review
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +164,9 @@ def test_a_duplicate_stands_beside_the_one_that_stays(tmp_path: Path) -> None:
 def test_small_pictures_where_there_are_many(
     sets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headwater.steps.review.SMALL", 8)
+    monkeypatch.setattr("headwater.steps.looking.review.SMALL", 8)
     few = written(sets, tmp_path)
-    monkeypatch.setattr("headwater.steps.review.FEW", 3)
+    monkeypatch.setattr("headwater.steps.looking.review.FEW", 3)
     assert len(written(sets, tmp_path)) < len(few)
 
 

@@ -10,8 +10,8 @@ from tests.tiny_curated import picture, tiny_sets, tiny_task
 
 from headwater.decode import encode_png
 from headwater.report.review import Gallery, Picture, ReviewData, render_review
-from headwater.steps.rejections import SCHEMA, read_rejections, write_rejections
-from headwater.steps.review import review
+from headwater.steps.curation.rejections import SCHEMA, read_rejections, write_rejections
+from headwater.steps.looking.review import review
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="NO BROWSER TESTS: chromium is not on the PATH"

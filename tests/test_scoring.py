@@ -17,9 +17,9 @@ from headwater.curate.scoring import BUILT_IN, SCORES, Candidates, open_score, s
 from headwater.decode import encode_png
 from headwater.errors import InputError, SetError
 from headwater.pairs import read_funnel, read_pairs
-from headwater.steps.audit import audit
-from headwater.steps.curate import curate
-from headwater.steps.settings import Curation
+from headwater.steps.curation.curate import curate
+from headwater.steps.curation.settings import Curation
+from headwater.steps.looking.audit import audit
 from headwater.store import read_step
 
 FLAT = np.full((8, 8, 3), 100, np.uint8)

@@ -22,10 +22,10 @@ from headwater.curate.select import keep_top
 from headwater.decode import encode_png
 from headwater.errors import InputError
 from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_pairs, total
-from headwater.steps.curate import curate
-from headwater.steps.rejections import REASON
-from headwater.steps.settings import Curation
-from headwater.store import read_json
+from headwater.steps.curation.curate import curate
+from headwater.steps.curation.rejections import REASON
+from headwater.steps.curation.settings import Curation
+from headwater.store import read_json, write_table
 from headwater.task import Task
 
 CLIP = tiny_clip()
@@ -172,6 +172,36 @@ def val_images(root: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode_png(picture(700 + number)))
     return root / "val"
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_a_set_that_begins_anew_keeps_no_old_shard(
+    garden: tuple[Path, Task, Path], monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Killed between the files of its parts, and run again."""
+    root, task, source = garden
+    (root / "bad.csv").write_text("id,label\nw:r1,rose\n")
+    told = {"size": 32, "descriptor": "builtin", "scores": [], "rules": []}
+    how = Curation.model_validate(told)
+    strict = Curation.model_validate(told | {"reject": str(root / "bad.csv")})
+    left = [written]
+
+    def write(path: Path, table: pl.DataFrame) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write_table(path, table)
+
+    with TemporaryDirectory() as place:
+        out = Path(place) / "kept"
+        curate(source, task, out, clip=CLIP, how=how, workers=1)
+        assert "w:r1" in read_pairs(out, ["id"])["id"]
+        with monkeypatch.context() as patch:
+            patch.setattr("headwater.steps.sets.write_table", write)
+            with pytest.raises(KeyboardInterrupt):
+                curate(source, task, out, clip=CLIP, how=strict, workers=1)
+        curate(source, task, out, clip=CLIP, how=strict, workers=1)
+        assert "w:r1" not in read_pairs(out, ["id"])["id"]
 
 
 def test_a_pair_of_two_labels_keeps_its_place_among_equals() -> None:

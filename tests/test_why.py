@@ -15,7 +15,7 @@ from headwater import terminal
 from headwater.cli import run
 from headwater.errors import SetError
 from headwater.pairs import CANDIDATES
-from headwater.steps.why import near_ids, why
+from headwater.steps.looking.why import near_ids, why
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ from headwater.pairs import read_shard
 from headwater.progress import say
 from headwater.recipe import Recipe
 from headwater.steps.agreement import check_classes, check_mix, empty_classes
+from headwater.steps.curation.settings import Curation, copy_threshold
 from headwater.steps.described import copy_descriptor
 from headwater.steps.exam import LINEAR_PROBE
 from headwater.steps.leaks import find_leaks, find_overlap
-from headwater.steps.settings import CopiesRule, Curation
 from headwater.store import DONE, Json, read_json, read_step, write_json
 from headwater.task import Task
 from headwater.trials import test_splits
@@ -104,36 +104,25 @@ def pass_gate(gate: Gate, *, allow_leaks: bool = False) -> None:
 
 def look_for_leaks(gate: Gate) -> None:
     """Compare what is learned from with every test split."""
-    usual = gate.recipe.curate
+    usual, splits = gate.recipe.curate, gate.splits
     for name in gate.sources:
         how = gate.recipe.curation(name)
         find_leaks(
-            gate.sets[name], gate.task, gate.folder(name), splits=gate.splits,
-            descriptor=copy_descriptor(how), threshold=copy_threshold(how, usual),
+            gate.sets[name], gate.task, gate.folder(name), splits=splits,
+            descriptor=copy_descriptor(how), threshold=loosest_threshold(how, usual, splits=splits),
         )  # fmt: skip
     if gate.probes_train:
         find_overlap(
-            gate.task, gate.root / OVERLAP, splits=gate.splits, descriptor=copy_descriptor(usual),
-            threshold=copy_threshold(usual),
+            gate.task, gate.root / OVERLAP, splits=splits, descriptor=copy_descriptor(usual),
+            threshold=loosest_threshold(usual, splits=splits),
         )  # fmt: skip
 
 
-def copy_threshold(*curations: Curation) -> float | None:
-    """What a copy is by the first rule on copies that says it; None: the descriptor's own.
-
-    A threshold is of one descriptor: curations after the first count only if they have the same.
-
-    Example:
-        >>> strict = Curation(rules=[{"copies": ["test"], "threshold": 0.4}])
-        >>> copy_threshold(Curation(rules=[]), strict), copy_threshold(Curation())
-        (0.4, None)
-        >>> copy_threshold(Curation(descriptor="isc"), strict) is None
-        True
-    """
-    alike = [how for how in curations if how.descriptor == curations[0].descriptor]
-    rules = [rule for how in alike for rule in how.rules_for("retrieve")]
-    told = (rule.threshold for rule in rules if isinstance(rule, CopiesRule))
-    return next((threshold for threshold in told if threshold is not None), None)
+def loosest_threshold(*curations: Curation, splits: Sequence[str]) -> float:
+    """The highest of the thresholds of some splits: what the rules leave is no leak."""
+    own = copy_descriptor(curations[0]).threshold
+    told = [copy_threshold(*curations, split=split) for split in splits]
+    return max(own if threshold is None else threshold for threshold in told)
 
 
 def judge_leaks(gate: Gate, *, allow: bool) -> None:

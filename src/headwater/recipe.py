@@ -20,7 +20,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from headwater.curate.budget import Budget
 from headwater.descriptors import open_descriptor
 from headwater.errors import RecipeError
-from headwater.steps.settings import Adaptation, Curation, Perturbation, Retrieval, Synthesis
+from headwater.steps.curation.settings import Curation
+from headwater.steps.settings import Adaptation, Perturbation, Retrieval, Synthesis
 from headwater.store import refuse_other
 from headwater.yamlfile import parse, read_mapping, read_text, validate
 

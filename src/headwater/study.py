@@ -28,12 +28,13 @@ from headwater.clip import Clip
 from headwater.engine import run_shards
 from headwater.errors import RecipeError, RunError, SetError
 from headwater.findings import TEST, judge, tell_results, without_copies
-from headwater.gate import Gate, copy_threshold, pass_gate, touched_ids
+from headwater.gate import Gate, pass_gate, touched_ids
 from headwater.pairs import set_size
 from headwater.pool import open_pool, vector_models
 from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move, refuse_other_study
 from headwater.report import render_report
-from headwater.steps.curate import curate
+from headwater.steps.curation.curate import curate
+from headwater.steps.curation.settings import copy_threshold
 from headwater.steps.described import copy_descriptor
 from headwater.steps.embed import embed
 from headwater.steps.evaluate import evaluate, off_the_shelf_head

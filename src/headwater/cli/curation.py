@@ -24,7 +24,7 @@ from headwater.cli.options import (
 from headwater.errors import InputError, plain
 
 if TYPE_CHECKING:
-    from headwater.steps.settings import Curation
+    from headwater.steps.curation.settings import Curation
     from headwater.task import Task
 
 
@@ -114,7 +114,7 @@ def curate(
     )  # fmt: skip
     told, counts = load_task(task), {}
     if out is not None:
-        from headwater.steps.curate import curate as step
+        from headwater.steps.curation.curate import curate as step
 
         clip = open_model(str(model), pretrained, config, activation)
         counts = step(source, told, out, clip=clip, how=how, engine=engine, workers=workers)
@@ -158,10 +158,9 @@ def _write_page(
 ) -> Any:
     """Write one of the pages and return what it tells."""
     if name == "calibrate":
-        from headwater.gate import copy_threshold
-        from headwater.steps.calibrate import calibrate
+        from headwater.steps.curation.settings import compared_splits, copy_threshold
         from headwater.steps.described import copy_descriptor
-        from headwater.steps.settings import compared_splits
+        from headwater.steps.looking.calibrate import calibrate
 
         return calibrate(
             source, task, page, descriptor=copy_descriptor(how), threshold=copy_threshold(how),
@@ -169,10 +168,10 @@ def _write_page(
         )  # fmt: skip
     assert out is not None
     if name == "review":
-        from headwater.steps.review import review
+        from headwater.steps.looking.review import review
 
         return review(out, source, page, task=task)
-    from headwater.steps.audit import audit
+    from headwater.steps.looking.audit import audit
 
     shares = [getattr(rule, "fraction", None) for rule in how.rules_for("retrieve")]
     share = next((share for share in shares if share is not None), FRACTION)
@@ -193,7 +192,7 @@ def _print(counts: dict[str, int], shown: dict[str, Any], pages: dict[str, Path]
 
 def _curation(rules: str | None, flags: dict[str, Any], **values: Any) -> Curation:
     """The settings that the options say; what is not said keeps its default."""
-    from headwater.steps.settings import Curation
+    from headwater.steps.curation.settings import Curation
 
     heads = [_head(text) for text in values.pop("head") or ()]
     values["heads"] = dict(heads)

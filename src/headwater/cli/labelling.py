@@ -47,9 +47,9 @@ def task_label(
 
     Example: headwater task label garden.yaml --pool pool -n 200 --out label.html
     """
-    from headwater.steps.label import make_page
-    from headwater.steps.labelled import make_split
-    from headwater.steps.sample import Sampling
+    from headwater.steps.labelling.page import make_page
+    from headwater.steps.labelling.sample import Sampling
+    from headwater.steps.labelling.split import make_split
     from headwater.task import load_task
 
     of_page = _given({"n": n, "matched": matched, "mode": mode}, unless=answers is not None)

@@ -23,7 +23,7 @@ def why(
 
     Example: headwater why sets/kept pool:000012345
     """
-    from headwater.steps.why import why as step
+    from headwater.steps.looking.why import why as step
 
     terminal.show(step(folder, pair_id), as_json, terminal.story)
 

@@ -26,7 +26,7 @@ def render_calibration(told: Json, pictures: Sequence[Pictures]) -> str:
     """One self-contained HTML page; the same numbers and pictures give the same text.
 
     Args:
-        told: what `headwater.steps.calibrate.calibrate` returns.
+        told: what `headwater.steps.looking.calibrate.calibrate` returns.
         pictures: of the pairs in `above`, then of those in `below`: the image of the set, and its
             most similar reference, as small JPEG, PNG or WebP; None: not to be shown.
     """

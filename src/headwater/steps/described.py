@@ -14,7 +14,7 @@ from headwater.decode import Image8, decode_rgb
 from headwater.descriptors import Descriptor, open_descriptor
 from headwater.features import KeptFeatures
 from headwater.splits import read_image, split_files
-from headwater.steps.settings import Curation
+from headwater.steps.curation.settings import Curation
 from headwater.store import digest_file
 from headwater.task import Task
 

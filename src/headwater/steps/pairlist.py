@@ -4,7 +4,7 @@
     photos:000000012,rose
     photos:000000099,
 
-What a row means is for others to say: `rejections.py`, `answers.py`.
+What a row means is for others to say: `curation/rejections.py`, `labelling/answers.py`.
 """
 
 from __future__ import annotations

@@ -142,8 +142,9 @@ def _make(
 ) -> None:
     number, job = numbered
     part = work(job)
-    write_table(_decisions_path(folder, number), part.decisions)
+    # Decisions come last: a set that begins anew has its old shards still, but no decisions.
     write_table(shard_path(folder, number, shards), to_pairs(part.pairs))
+    write_table(_decisions_path(folder, number), part.decisions)
 
 
 def _is_made(folder: Path, number: int, shards: int) -> bool:

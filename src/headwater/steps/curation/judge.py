@@ -1,7 +1,7 @@
 """The rules of a curation applied to a whole set: what becomes of every pair that was prepared.
 
 Rules look at whole classes, so all shards are judged together, from their scores alone; images are
-read again only where copies are looked for. The rules themselves are in ../curate/.
+read again only where copies are looked for. The rules themselves are in `headwater.curate`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from headwater.decode import Image8, decode_rgb
 from headwater.descriptors import Descriptor
 from headwater.pairs import read_shard
 from headwater.progress import track
-from headwater.steps.candidates import COPY
+from headwater.steps.curation.candidates import COPY
+from headwater.steps.curation.prepare import Bench, without_images
+from headwater.steps.curation.settings import CopiesRule, DuplicatesRule, Rules, ScoreRule
 from headwater.steps.described import describe_kept, describe_splits
-from headwater.steps.prepare import Bench, without_images
-from headwater.steps.settings import CopiesRule, DuplicatesRule, Rules, ScoreRule
 from headwater.task import Task
 
 Floats = NDArray[np.float32]
@@ -110,7 +110,7 @@ def _drop_copies(
     An image is looked at as it came, since a squashed copy loses its ends on the pixel path, and
     after the path, since a padded copy has lost its padding there: the closer look counts.
     """
-    splits = [split for split in rule.copies if split in task.images]
+    splits = rule.among(task.images)
     left = staying(table)
     if not splits or not len(left):
         return table
@@ -129,7 +129,7 @@ def _drop_copies(
 
 
 def _note_copies(table: pl.DataFrame, names: pl.Series, similarity: Floats) -> pl.DataFrame:
-    """The most similar reference of every pair that stays, unless an earlier rule found a closer."""
+    """The most similar reference of every pair that stays; an earlier rule may have a closer one."""
     rows = np.flatnonzero(table["gate"].is_null().to_numpy())
     before = table["copy_similarity"].fill_null(-np.inf).to_numpy()[rows]
     found = pl.DataFrame({"at": rows, "copy_of": names, "copy_similarity": similarity})

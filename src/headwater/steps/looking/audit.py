@@ -1,7 +1,8 @@
 """`curate --audit`: a curated set -> a page on what other scores would have kept of the same pairs.
 
-The numbers are made in ../curate/audit.py, the page in ../report/audit.py; here its pictures are
-found. A curated set holds the images it kept, the set it was made from those it dropped as well.
+The numbers are made in `headwater.curate.audit`, the page in `headwater.report.audit`; here its
+pictures are found. A curated set holds the images it kept, the set it was made from those it
+dropped as well.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from headwater.pairs import read_pairs
 from headwater.report.audit import render_audit
 from headwater.report.label import NONE as NONE_OF_THESE
 from headwater.report.label import SKIPPED
-from headwater.steps.candidates import read_candidates, refuse_other_source, score_columns
-from headwater.steps.rejections import read_rejections
-from headwater.steps.thumbnails import thumbnails
+from headwater.steps.curation.candidates import read_candidates, refuse_other_source, score_columns
+from headwater.steps.curation.rejections import read_rejections
+from headwater.steps.looking.thumbnails import thumbnails
 from headwater.store import Json, check_page, write_text
 
 SIDE = 144  # of a picture's longer side on the page, pixels

@@ -13,7 +13,7 @@ import polars as pl
 from headwater.decode import open_image
 from headwater.errors import DecodeError, SetError
 from headwater.pairs import CANDIDATES, read_decisions, read_funnel, scan_shard, shard_paths
-from headwater.steps.candidates import (
+from headwater.steps.curation.candidates import (
     COPY,
     LOOKS,
     known_pairs,

@@ -1,7 +1,7 @@
 """The sample a person is to label: pictures of a pool that decode, by captions and by chance.
 
 A part are those whose captions name a class, balanced over the classes as far as they go; the rest
-is drawn from the whole pool without looking, so that "none of these" is seen too. `label.py` shows
+is drawn from the whole pool without looking, so that "none of these" is seen too. `page.py` shows
 them.
 """
 
@@ -23,8 +23,8 @@ from headwater.pool import Pool, PoolShard, come_first, count_rows, read_images,
 from headwater.progress import track
 from headwater.report.label import Picture
 from headwater.retrieve.sample import random_rows
+from headwater.steps.looking.thumbnails import thumbnail
 from headwater.steps.settings import SETTINGS
-from headwater.steps.thumbnails import thumbnail
 
 SIDE = 256  # pixels of a picture's longer side on the page
 SPARE = 32  # rows looked at beyond those still missing, for some images do not decode

@@ -33,11 +33,10 @@ from headwater.pairs import (
 )
 from headwater.progress import say
 from headwater.splits import split_digest
-from headwater.steps.candidates import PIXELS, write_candidates
-from headwater.steps.described import copy_descriptor
-from headwater.steps.judge import judge
-from headwater.steps.prepare import Bench, prepare_pixels, prepare_scores
-from headwater.steps.rejections import (
+from headwater.steps.curation.candidates import PIXELS, write_candidates
+from headwater.steps.curation.judge import judge
+from headwater.steps.curation.prepare import Bench, prepare_pixels, prepare_scores
+from headwater.steps.curation.rejections import (
     NOT_REJECTED,
     grow_ledger,
     merged,
@@ -46,8 +45,7 @@ from headwater.steps.rejections import (
     refuse_unknown,
     rejection_reasons,
 )
-from headwater.steps.sets import Part, finish_set, make_parts
-from headwater.steps.settings import (
+from headwater.steps.curation.settings import (
     CopiesRule,
     Curation,
     DuplicatesRule,
@@ -55,6 +53,8 @@ from headwater.steps.settings import (
     ScoreRule,
     compared_splits,
 )
+from headwater.steps.described import copy_descriptor
+from headwater.steps.sets import Part, finish_set, make_parts
 from headwater.store import (
     DONE,
     STARTED,
@@ -184,7 +184,8 @@ def known_splits(task: Task, rules: Rules) -> list[str]:
     for split in against:
         if split not in task.images and split not in USUAL_SPLITS:
             task.folder(split)
-    splits = [split for split in against if split in task.images]
+    copies = [rule for rule in rules if isinstance(rule, CopiesRule)]
+    splits = list(dict.fromkeys(split for rule in copies for split in rule.among(task.images)))
     if against and not splits:
         say(f"task {task.name} has no {' or '.join(against)} images: no decontamination")
     return splits
@@ -278,7 +279,7 @@ def tell(how: Curation, rules: Rules, splits: Sequence[str], descriptor: Descrip
 
 
 def _tell_copies(rule: CopiesRule, splits: Sequence[str], descriptor: Descriptor | None) -> str:
-    compared = [split for split in rule.copies if split in splits]
+    compared = rule.among(splits)
     if not compared or descriptor is None:
         asked = " and ".join(rule.copies)
         return f"Decontamination was not possible: the task has no {asked} images."

@@ -1,7 +1,7 @@
 """`task label`: pool, task -> a page on which a person labels a sample of the pool.
 
 Which pictures are shown is drawn in `sample.py`; the page itself is `report/label.py`; what becomes
-of the answers is in `labelled.py`.
+of the answers is in `split.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from headwater.progress import say
 from headwater.report.label import render_label
 from headwater.retrieve.words import CaptionMatcher
 from headwater.steps.hits import caption_hits
-from headwater.steps.labelled import check_labels, locate, open_images, tell_classes
-from headwater.steps.sample import Sampling, draw_sample
+from headwater.steps.labelling.sample import Sampling, draw_sample
+from headwater.steps.labelling.split import check_labels, locate, open_images, tell_classes
 from headwater.store import Json, check_page, write_text
 from headwater.task import Task
 

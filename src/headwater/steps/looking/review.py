@@ -1,8 +1,8 @@
 """`curate --review`: a curated set -> a page with its pictures, to see what was kept and dropped.
 
-Which pairs are shown is decided in ../curate/examples.py, the page is made in ../report/review.py;
-here pictures and facts are found. A curated set holds the images it kept, the set it was made from
-those it dropped, the task those that were copied.
+Which pairs are shown is decided in `headwater.curate.examples`, the page is made in
+`headwater.report.review`; here pictures and facts are found. A curated set holds the images it
+kept, the set it was made from those it dropped, the task those that were copied.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 from headwater.curate.examples import choose_examples, fit_classes, fit_examples, group_fates
 from headwater.pairs import read_funnel
 from headwater.report.review import Gallery, Picture, ReviewData, render_review
-from headwater.steps.candidates import (
+from headwater.steps.curation.candidates import (
     PIXELS,
     match_of,
     read_fates,
@@ -24,7 +24,7 @@ from headwater.steps.candidates import (
     score_columns,
     score_gates,
 )
-from headwater.steps.thumbnails import thumbnails, thumbnails_of_task
+from headwater.steps.looking.thumbnails import thumbnails, thumbnails_of_task
 from headwater.store import Json, check_page, read_step, write_text
 from headwater.task import Task
 

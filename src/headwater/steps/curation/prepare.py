@@ -27,9 +27,9 @@ from headwater.errors import DecodeError
 from headwater.features import KeptFeatures
 from headwater.pairs import image_column, read_shard, sha256_of
 from headwater.progress import track
-from headwater.steps.candidates import LOOKS, PIXELS
+from headwater.steps.curation.candidates import LOOKS, PIXELS
+from headwater.steps.curation.settings import Curation
 from headwater.steps.sets import sift
-from headwater.steps.settings import Curation
 from headwater.store import WORK, write_table
 from headwater.task import Task
 

@@ -1,7 +1,7 @@
 """Answers: what a person said of a sample's pictures, as a CSV with the columns id and label.
 
 A picture that shows none of the classes, and one that was skipped, are said so in the label. The
-page that asks is `report/label.py`; what becomes of the answers is in `labelled.py`.
+page that asks is `report/label.py`; what becomes of the answers is in `split.py`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     FOLDER/test/LABEL/KEY.jpg   the pool's own bytes, one folder a class
     FOLDER/task.yaml            the task, its images.test pointing there
 
-The page that asks is made in `label.py`; what a CSV of answers may say is in `answers.py`.
+The page that asks is made in `page.py`; what a CSV of answers may say is in `answers.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from headwater.pool import Pool, PoolShard, find_rows, has_images, open_pool, re
 from headwater.progress import say, track
 from headwater.report.label import NONE, SKIPPED
 from headwater.splits import IMAGE_SUFFIXES, file_name
-from headwater.steps.answers import Answer, read_answers
+from headwater.steps.labelling.answers import Answer, read_answers
 from headwater.store import Json, digest_value, stable_seed, step, write_bytes, write_text
 from headwater.task import Task
 
