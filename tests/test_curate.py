@@ -23,7 +23,7 @@ from headwater.curate.score import class_scores
 from headwater.curate.select import keep_top
 from headwater.decode import decode_rgb
 from headwater.errors import InputError, SetError, TaskError
-from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_pairs, total
+from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_pairs, shard_paths, total
 from headwater.steps.curation.curate import curate
 from headwater.steps.curation.settings import Curation
 from headwater.steps.importing import import_images
@@ -322,6 +322,19 @@ def test_a_score_that_failed_may_be_mended(source: Path, task: Task, tmp_path: P
         curated(source, task, out, rules=rules)
     mine.write_text(WARMTH)
     assert read_funnel(curated(source, task, out, rules=rules))["steps"][-1] == "warmth"
+
+
+def test_a_set_that_is_not_what_it_says_is_refused(
+    source: Path, task: Task, tmp_path: Path
+) -> None:
+    (path,) = shard_paths(source)
+    pairs = pl.read_parquet(path)
+    pl.concat([pairs, pairs[:1]]).write_parquet(path)
+    with pytest.raises(SetError, match="expected 25 pairs, saw 26. Make the set again"):
+        curated(source, task, tmp_path / "kept")
+    pairs.with_columns(sharpness=pl.lit(1.0)).write_parquet(path)
+    with pytest.raises(SetError, match="columns that a curation makes: .*, saw sharpness"):
+        curated(source, task, tmp_path / "kept")
 
 
 def test_a_task_without_test_images_is_told(

@@ -143,8 +143,8 @@ def _candidates() -> pl.DataFrame:
         _pairs(rows)
         .select(known)
         .with_columns(
-            pl.lit(24, pl.Int64).alias("width"),
-            pl.lit(24, pl.Int64).alias("height"),
+            pl.lit(24, pl.Int32).alias("width"),
+            pl.lit(24, pl.Int32).alias("height"),
             pl.lit("PNG").alias("codec"),
             pl.Series("clip_score", [row.clip_score for row in rows], dtype=pl.Float32),
             pl.lit(0.25, pl.Float32).alias("aspect"),

@@ -53,6 +53,19 @@ DECISION_SCHEMA: dict[str, Any] = {
 CANDIDATES = "candidates.parquet"
 DECISIONS = "decisions.parquet"
 
+NOT_OF_CANDIDATES = ("image", "source", "pool", "sha256")
+CANDIDATE_SCHEMA: dict[str, Any] = {
+    **{name: PAIR_SCHEMA[name] for name in PAIR_SCHEMA if name not in NOT_OF_CANDIDATES},
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "codec": pl.String,
+    "copy_of": pl.String,
+    "copy_similarity": pl.Float32,
+}
+"""What stands in `candidates.parquet` beside the scores."""
+
+SCHEMAS = {DECISIONS: DECISION_SCHEMA, CANDIDATES: CANDIDATE_SCHEMA}
+
 WAITING = "needs_download"
 """What a funnel calls kept pairs whose image nobody has fetched yet."""
 
@@ -233,34 +246,13 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
     """One Parquet file of a set.
 
     Raises:
-        SetError: the file is broken or lacks a column.
+        SetError: the file is broken, or lacks a column.
     """
+    check_columns(path, columns)
     try:
-        table = pl.read_parquet(path, columns=list(columns) if columns else None)
-    except pl.exceptions.ColumnNotFoundError as error:
-        raise SetError(f"{path.name} lacks a column", seen=str(error).split("\n")[0]) from None
+        return pl.read_parquet(path, columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SetError(f"cannot read {path}", seen=str(error).split("\n")[0]) from None
-    _check_columns(table, path, columns)
-    return table
-
-
-def _check_columns(table: pl.DataFrame, path: Path, columns: Sequence[str] | None) -> None:
-    """Raise `SetError` unless the columns that every such file has are there, and what they are."""
-    if path.name.startswith("pairs-"):
-        schema = PAIR_SCHEMA
-    elif path.name in (DECISIONS, CANDIDATES):
-        known = ("id", "label") if path.name == CANDIDATES else DECISION_SCHEMA
-        schema = {name: DECISION_SCHEMA[name] for name in known}
-    else:
-        return
-    for name, kind in schema.items():
-        seen = table.schema.get(name)
-        if seen != kind and (columns is None or name in columns):
-            raise SetError(
-                f"the column {name} of {path}", expected=str(kind), seen=str(seen or "none"),
-                do="Make the set again.",
-            )  # fmt: skip
+        raise _unreadable(path, error) from None
 
 
 def scan_shard(path: Path, which: pl.Expr, *, leave_out: Sequence[str] = ()) -> pl.DataFrame:
@@ -272,12 +264,38 @@ def scan_shard(path: Path, which: pl.Expr, *, leave_out: Sequence[str] = ()) -> 
         leave_out: columns that are not wanted, if they are there.
 
     Raises:
-        SetError: the file is broken.
+        SetError: the file is broken, or lacks a column.
     """
+    check_columns(path)
     try:
         return pl.scan_parquet(path).filter(which).drop(leave_out, strict=False).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise SetError(f"cannot read {path}", seen=str(error).split("\n")[0]) from None
+        raise _unreadable(path, error) from None
+
+
+def check_columns(path: Path, columns: Sequence[str] | None = None) -> None:
+    """Raise `SetError` unless a file of a set has its columns, and each is of its kind.
+
+    Args:
+        path: the file; its name says which columns it has to have.
+        columns: those that are wanted; all by default.
+    """
+    try:
+        found = pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from None
+    schema = PAIR_SCHEMA if path.name.startswith("pairs-") else SCHEMAS.get(path.name, {})
+    for name in columns or schema:
+        seen, kind = found.get(name), schema.get(name)
+        if seen is None or (kind is not None and seen != kind):
+            raise SetError(
+                f"the column {name} of {path}", expected=str(kind or "one"),
+                seen=str(seen or "none"), do="Make the set again.",
+            )  # fmt: skip
+
+
+def _unreadable(path: Path, error: Exception) -> SetError:
+    return SetError(f"cannot read {path}", seen=str(error).split("\n")[0])
 
 
 def read_decisions(folder: Path) -> pl.DataFrame:

@@ -222,7 +222,7 @@ def step(
         )  # fmt: skip
     this.finished = done.exists()
     if this.finished:
-        this.counts = read_json(done)["counts"]
+        this.counts = read_step(folder)["counts"]
         clean(folder)
         yield this
         return

@@ -29,11 +29,12 @@ from headwater.pairs import (
     read_decisions,
     read_funnel,
     read_shard,
+    set_size,
     shard_paths,
 )
 from headwater.progress import say
 from headwater.splits import split_digest
-from headwater.steps.curation.candidates import PIXELS, write_candidates
+from headwater.steps.curation.candidates import COPY, LOOKS, PIXELS, write_candidates
 from headwater.steps.curation.judge import judge
 from headwater.steps.curation.prepare import Bench, prepare_pixels, prepare_scores
 from headwater.steps.curation.rejections import (
@@ -105,6 +106,7 @@ def curate(
     refuse_unfit(source, verb)
     refuse_twice([*read_funnel(source)["steps"], PIXELS, *gates, NOT_REJECTED])
     scores = [open_score(n, heads=how.heads, aggregate=how.aggregate) for n in how.columns]
+    refuse_other_rows(source, scores)
     descriptor = choose_descriptor(how, rules, out)
     rejected = merged(
         read_ledger(out), *([read_rejections(Path(how.reject))] if how.reject else [])
@@ -162,6 +164,27 @@ def refuse_unfit(source: Path, verb: str) -> None:
             seen=f"{waiting:,} pairs without",
             do="Download them, with img2dataset for one, and retrieve from the result.",
         )  # fmt: skip
+
+
+def refuse_other_rows(source: Path, scores: Sequence[NamedScore]) -> None:
+    """Raise `SetError` unless a set holds the pairs that it says, and no column of a score.
+
+    Pairs that were added, lost or doubled by hand would make a funnel that adds up to nothing.
+    """
+    kept, held = int(read_decisions(source)["kept"].sum()), set_size(source)
+    if kept != held:
+        raise SetError(
+            f"{source} does not hold what its decisions say", expected=f"{kept:,} pairs",
+            seen=f"{held:,}", do="Make the set again.",
+        )  # fmt: skip
+    own = {*LOOKS, *COPY, *(score.name for score in scores)}
+    for path in shard_paths(source):
+        taken = own.intersection(pl.read_parquet_schema(path))
+        if taken:
+            raise SetError(
+                f"{path} has columns that a curation makes", expected="a set as it was sourced",
+                seen=", ".join(sorted(taken)), do="Rename or remove them.",
+            )  # fmt: skip
 
 
 def refuse_twice(gates: Sequence[str]) -> None:

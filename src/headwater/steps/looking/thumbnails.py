@@ -10,7 +10,7 @@ import polars as pl
 
 from headwater.decode import encode_jpeg, open_rgb
 from headwater.errors import DecodeError, SetError
-from headwater.pairs import shard_paths
+from headwater.pairs import check_columns, shard_paths
 from headwater.splits import split_files
 from headwater.task import Task
 
@@ -55,6 +55,7 @@ def thumbnails(folder: Path, wanted: pl.DataFrame, *, side: int) -> dict[tuple[s
 def _images(folder: Path, wanted: pl.DataFrame) -> Iterator[tuple[str, str, bytes]]:
     ids = wanted["id"].unique().implode()
     for path in shard_paths(folder) if len(wanted) else ():
+        check_columns(path)
         try:
             rows = pl.scan_parquet(path).filter(pl.col("id").is_in(ids))
             table = rows.select("id", "label", pl.col("image").struct.field("bytes")).collect()
