@@ -16,11 +16,11 @@ from tests.tiny_garden import import_set, make_task, numbered, save
 from headwater.cli import run
 from headwater.descriptors import open_descriptor
 from headwater.errors import SetError, TaskError
-from headwater.gate import Gate, copy_threshold, gate_notes, pass_gate
+from headwater.gate import Gate, gate_notes, pass_gate
 from headwater.pairs import read_pairs
 from headwater.recipe import Recipe
 from headwater.steps.curation.curate import curate
-from headwater.steps.curation.settings import Curation
+from headwater.steps.curation.settings import Curation, copy_threshold
 from headwater.steps.importing import import_images
 from headwater.steps.leaks import find_leaks, find_overlap
 from headwater.steps.perturb import perturb

@@ -77,6 +77,17 @@ def test_a_study_stays_with_the_descriptor_it_was_begun_with(tmp_path: Path) -> 
     assert recipe.settle_descriptor(other).curation("made").descriptor == "sscd"
 
 
+def test_a_source_stays_with_a_descriptor_of_its_own_too(tmp_path: Path) -> None:
+    changes = ("curate.descriptor=isc", "sources.made.curate.descriptor=auto")
+    recipe = load_recipe(write(tmp_path / "a"), changes=changes)
+    begun = recipe.settle_descriptor(None)
+    assert begun.curate.descriptor == "isc"
+    assert begun.curation("made").descriptor == "builtin"  # what can be had here
+    other = (changes[0], "sources.made.curate.descriptor=sscd")
+    before = load_recipe(tmp_path / "a" / "small.yaml", changes=other)
+    assert recipe.settle_descriptor(before).curation("made").descriptor == "sscd"
+
+
 def test_changes_replace_what_the_file_says(tmp_path: Path) -> None:
     changes = ("adapt.epochs=3", "seeds=[4, 5]", "sources.made.synthesize.steps=7", "scales.1=30")
     recipe = load_recipe(write(tmp_path / "a"), changes=changes)

@@ -214,20 +214,20 @@ class Recipe(BaseModel):
         return self.curate.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
 
     def settle_descriptor(self, before: Recipe | None) -> Recipe:
-        """The recipe with one copy descriptor named for all its sources.
+        """The recipe with its copy descriptor named, and that of every source with one of its own.
 
         `auto` means whatever can be had here and now; a study stays with what it was begun with.
         """
-        if self.curate.descriptor != "auto":
-            return self
-        weights = self.curate.descriptor_weights
-        name: str = before.curate.descriptor if before else "auto"
-        if name == "auto":
-            name = open_descriptor("auto", weights=Path(weights) if weights else None).name
-        curate = Curation.model_validate(
-            {**self.curate.model_dump(exclude_unset=True), "descriptor": name}
-        )
-        return self.model_copy(update={"curate": curate})
+        sources = dict(self.sources)
+        for name, source in self.sources.items():
+            if source.curate.model_fields_set & {"descriptor", "descriptor_weights"}:
+                begun = before.curation(name) if before and name in before.sources else None
+                found = {"descriptor": _named_descriptor(self.curation(name), begun)}
+                own = source.curate.model_copy(update=found)
+                sources[name] = source.model_copy(update={"curate": own})
+        found = {"descriptor": _named_descriptor(self.curate, before.curate if before else None)}
+        curate = self.curate.model_copy(update=found)
+        return self.model_copy(update={"curate": curate, "sources": sources})
 
     def dump(self) -> str:
         """The recipe as a YAML text, every default filled in."""
@@ -412,6 +412,16 @@ def _move_curation(value: dict[str, Any], base: Path, relative_to: Path | None) 
 def _moved_score(name: str, base: Path, relative_to: Path | None) -> str:
     file, colon, function = name.rpartition(":")
     return f"{_moved(file, base, relative_to)}{colon}{function}" if colon else name
+
+
+def _named_descriptor(how: Curation, begun: Curation | None) -> str:
+    """The descriptor that a curation asks for; of `auto`, what it began with or can have now."""
+    if how.descriptor != "auto":
+        return how.descriptor
+    if begun is not None and begun.descriptor != "auto":
+        return begun.descriptor
+    weights = how.descriptor_weights
+    return open_descriptor("auto", weights=Path(weights) if weights else None).name
 
 
 def _unknown(name: str, kind: str, known: dict[str, Any]) -> str:
