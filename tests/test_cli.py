@@ -118,7 +118,7 @@ def test_a_caption_of_any_length_is_shown_in_a_few_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     row = {"id": "w:1", "label": "rose", "kept": True, "step": "decodes", "reason": "kept"}
-    pair = {"pool": "w", "caption": "rose " * 10_000}
+    pair = {"caption": "rose " * 10_000}
     known: dict[str, Any] = {
         "score": None,
         "scores": [],
