@@ -1,5 +1,7 @@
 """Which pairs of each class stay and why the others go, against a plain numpy version."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -153,3 +155,10 @@ def test_labels_that_cannot_be_sorted_are_refused():
 def test_scores_that_are_whole_numbers_or_missing_are_fine():
     assert keep_top([3, 1, 2, 4], [0] * 4, fraction=0.5).tolist() == [True, False, False, True]
     assert explain_top([None, 0.5], ["rose"] * 2) == ["no score", None]
+
+
+def test_a_threshold_may_be_larger_than_any_score() -> None:
+    scores = np.array([0.5, 3e38], np.float32)
+    with warnings.catch_warnings(action="error"):
+        assert keep_top(scores, ["a", "a"], fraction=None, threshold=1e39).tolist() == [False] * 2
+        assert keep_top(scores, ["a", "a"], fraction=None, threshold=-1e39).tolist() == [True] * 2

@@ -110,11 +110,13 @@ def _judge(
     values, classes = _floats(scores), np.asarray(labels)
     _check(values, classes, fraction=fraction, cap=cap)
     cuts = _class_cuts(values, classes, fraction=fraction, cap=cap)
+    with np.errstate(over="ignore"):  # of a threshold beyond what float32 holds
+        low = values < (-np.inf if threshold is None else threshold)
     rules = [
         ~np.isfinite(values),
         values < cuts.fraction[cuts.rows],
         values < cuts.cap[cuts.rows],
-        values < (-np.inf if threshold is None else threshold),
+        low,
     ]
     return np.select(rules, [NO_SCORE, FRACTION, CAP, THRESHOLD], KEPT).astype(np.int8), cuts
 
