@@ -19,8 +19,9 @@ from headwater.errors import SetError, TaskError
 from headwater.gate import Gate, gate_notes, pass_gate
 from headwater.pairs import read_pairs
 from headwater.recipe import Recipe
+from headwater.steps.curation.copies import copy_threshold
 from headwater.steps.curation.curate import curate
-from headwater.steps.curation.settings import Curation, copy_threshold
+from headwater.steps.curation.settings import Curation
 from headwater.steps.importing import import_images
 from headwater.steps.leaks import find_leaks, find_overlap
 from headwater.steps.perturb import perturb

@@ -22,8 +22,8 @@ from headwater.pairs import read_shard
 from headwater.progress import say
 from headwater.recipe import Recipe
 from headwater.steps.agreement import check_classes, check_mix, empty_classes
-from headwater.steps.curation.settings import Curation, copy_threshold
-from headwater.steps.described import copy_descriptor
+from headwater.steps.curation.copies import copy_descriptor, copy_threshold
+from headwater.steps.curation.settings import Curation
 from headwater.steps.exam import LINEAR_PROBE
 from headwater.steps.leaks import find_leaks, find_overlap
 from headwater.store import DONE, Json, read_json, read_step, write_json

@@ -33,9 +33,8 @@ from headwater.pairs import set_size
 from headwater.pool import open_pool, vector_models
 from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move, refuse_other_study
 from headwater.report import render_report
+from headwater.steps.curation.copies import copy_descriptor, copy_threshold
 from headwater.steps.curation.curate import curate
-from headwater.steps.curation.settings import copy_threshold
-from headwater.steps.described import copy_descriptor
 from headwater.steps.embed import embed
 from headwater.steps.evaluate import evaluate, off_the_shelf_head
 from headwater.steps.importing import import_images

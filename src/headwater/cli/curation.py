@@ -158,8 +158,8 @@ def _write_page(
 ) -> Any:
     """Write one of the pages and return what it tells."""
     if name == "calibrate":
-        from headwater.steps.curation.settings import compared_splits, copy_threshold
-        from headwater.steps.described import copy_descriptor
+        from headwater.steps.curation.copies import copy_descriptor, copy_threshold
+        from headwater.steps.curation.settings import compared_splits
         from headwater.steps.looking.calibrate import calibrate
 
         return calibrate(

@@ -4,5 +4,5 @@ embed       a pool -> vectors            retrieve, synthesize, perturb, importin
 curation/   a set -> its best pairs      adapt, evaluate, predict -> models, predictions
 looking/    a set -> pages, stories      labelling/  a pool -> a page -> a split
 leaks, agreement    before training      novelty     near-copies of a set in a pool
-sets, exam, described, settings, pairlist            what several verbs share
+sets, exam, described, settings, pairlist, thumbnails   what several verbs share
 """

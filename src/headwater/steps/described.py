@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.decode import Image8, decode_rgb
-from headwater.descriptors import Descriptor, open_descriptor
+from headwater.descriptors import Descriptor
 from headwater.features import KeptFeatures
 from headwater.splits import read_image, split_files
-from headwater.steps.curation.settings import Curation
 from headwater.store import digest_file
 from headwater.task import Task
 
@@ -27,16 +24,6 @@ class References:
 
     names: list[str]
     descriptors: Floats  # (n, d)
-
-
-def copy_descriptor(how: Curation) -> Descriptor:
-    """What a curation tells copies by, opened once a process."""
-    return _open(how.descriptor, how.descriptor_weights)
-
-
-@lru_cache(maxsize=4)
-def _open(name: str, weights: str | None) -> Descriptor:
-    return open_descriptor(name, weights=Path(weights) if weights else None)
 
 
 def describe_kept(

@@ -129,7 +129,7 @@ def _drop_copies(
 
 
 def _note_copies(table: pl.DataFrame, names: pl.Series, similarity: Floats) -> pl.DataFrame:
-    """The most similar reference of every pair that stays; an earlier rule may have a closer one."""
+    """The most similar reference of every pair that stays, where no earlier one is closer."""
     rows = np.flatnonzero(table["gate"].is_null().to_numpy())
     before = table["copy_similarity"].fill_null(-np.inf).to_numpy()[rows]
     found = pl.DataFrame({"at": rows, "copy_of": names, "copy_similarity": similarity})

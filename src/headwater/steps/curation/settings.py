@@ -232,29 +232,3 @@ def column_of(score: str) -> str:
         ('clip_score', 'warmth')
     """
     return score.rpartition(":")[2]
-
-
-def copy_threshold(*curations: Curation, split: str | None = None) -> float | None:
-    """What a copy is, as the first curation with a rule on copies says; None: the descriptor's own.
-
-    So the gate never finds a copy that a set was just curated by, and that its rules left. A
-    threshold is of one descriptor: curations after the first count only if they have the same.
-
-    Args:
-        curations: a source's, then those it falls back on.
-        split: only rules that look at it count, the first of them; None: all rules.
-
-    Example:
-        >>> strict = Curation(rules=[{"copies": ["test"], "threshold": 0.4}])
-        >>> copy_threshold(Curation(rules=[]), strict), copy_threshold(Curation(), strict)
-        (0.4, None)
-        >>> copy_threshold(strict, split="test"), copy_threshold(strict, split="val")
-        (0.4, None)
-        >>> copy_threshold(Curation(descriptor="isc"), strict) is None
-        True
-    """
-    alike = [how for how in curations if how.descriptor == curations[0].descriptor]
-    rules = [rule for how in alike for rule in how.rules_for("retrieve")]
-    copies = [rule for rule in rules if isinstance(rule, CopiesRule)]
-    told = (rule.threshold for rule in copies if split is None or rule.among([split]))
-    return next(told, None)

@@ -23,8 +23,8 @@ from headwater.pool import Pool, PoolShard, come_first, count_rows, read_images,
 from headwater.progress import track
 from headwater.report.label import Picture
 from headwater.retrieve.sample import random_rows
-from headwater.steps.looking.thumbnails import thumbnail
 from headwater.steps.settings import SETTINGS
+from headwater.steps.thumbnails import thumbnail
 
 SIDE = 256  # pixels of a picture's longer side on the page
 SPARE = 32  # rows looked at beyond those still missing, for some images do not decode

@@ -2,7 +2,7 @@
 
 why        one pair, from where it came from to its fate
 review     what was kept and dropped     audit       what other scores would have kept
-calibrate  where copies begin            thumbnails  small pictures for all pages
+calibrate  where copies begin
 
 The pages themselves are in `headwater.report`.
 """

@@ -20,7 +20,7 @@ from headwater.report.label import NONE as NONE_OF_THESE
 from headwater.report.label import SKIPPED
 from headwater.steps.curation.candidates import read_candidates, refuse_other_source, score_columns
 from headwater.steps.curation.rejections import read_rejections
-from headwater.steps.looking.thumbnails import thumbnails
+from headwater.steps.thumbnails import thumbnails
 from headwater.store import Json, check_page, write_text
 
 SIDE = 144  # of a picture's longer side on the page, pixels

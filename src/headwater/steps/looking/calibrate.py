@@ -30,8 +30,8 @@ from headwater.report.calibration import render_calibration
 from headwater.splits import read_image, split_files
 from headwater.steps.curation.candidates import PIXELS
 from headwater.steps.described import References, describe_encoded, describe_kept, describe_splits
-from headwater.steps.looking.thumbnails import thumbnails, thumbnails_of_task
 from headwater.steps.sets import sift_decodable
+from headwater.steps.thumbnails import thumbnails, thumbnails_of_task
 from headwater.store import Json, check_page, digest_file, write_text
 from headwater.task import Task
 

@@ -24,7 +24,7 @@ from headwater.steps.curation.candidates import (
     score_columns,
     score_gates,
 )
-from headwater.steps.looking.thumbnails import thumbnails, thumbnails_of_task
+from headwater.steps.thumbnails import thumbnails, thumbnails_of_task
 from headwater.store import Json, check_page, read_step, write_text
 from headwater.task import Task
 
