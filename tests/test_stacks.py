@@ -20,11 +20,13 @@ from headwater.curate.rules import best_first
 from headwater.curate.scoring import open_score
 from headwater.curate.select import keep_top
 from headwater.decode import encode_png
-from headwater.errors import InputError
+from headwater.descriptors import open_descriptor
+from headwater.errors import InputError, SetError
 from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_pairs, total
 from headwater.steps.curation.curate import curate
 from headwater.steps.curation.rejections import REASON
 from headwater.steps.curation.settings import Curation
+from headwater.steps.leaks import find_leaks
 from headwater.store import read_json, write_table
 from headwater.task import Task
 
@@ -202,6 +204,18 @@ def test_a_set_that_begins_anew_keeps_no_old_shard(
                 curate(source, task, out, clip=CLIP, how=strict, workers=1)
         curate(source, task, out, clip=CLIP, how=strict, workers=1)
         assert "w:r1" not in read_pairs(out, ["id"])["id"]
+
+
+def test_a_folder_that_holds_leaks_is_refused(garden: tuple[Path, Task, Path]) -> None:
+    """Its descriptor is told in another way than that of a set."""
+    _, task, source = garden
+    with TemporaryDirectory() as place:
+        out = Path(place) / "leaks"
+        kept = out.with_name("kept")
+        curate(source, task, kept, clip=CLIP, how=Curation(size=32), workers=1)
+        find_leaks(kept, task, out, splits=["test"], descriptor=open_descriptor("builtin"))
+        with pytest.raises(SetError, match="made differently"):
+            curate(source, task, out, clip=CLIP, how=Curation(size=32), workers=1)
 
 
 def test_a_pair_of_two_labels_keeps_its_place_among_equals() -> None:
