@@ -122,6 +122,7 @@ def test_a_caption_of_any_length_is_shown_in_a_few_lines(
     known: dict[str, Any] = {
         "score": None,
         "scores": [],
+        "pool": "w",
         "key": "1",
         "image": None,
         "copy": None,
