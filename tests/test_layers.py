@@ -25,6 +25,7 @@ FLOORS = [
     ["findings", "summary"],
     ["choices", "gate"],
     ["trials"],
+    ["recipefile"],
     ["recipe"],
     ["steps"],
     STAGES,

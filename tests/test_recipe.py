@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from headwater.errors import RecipeError, SetError
-from headwater.recipe import Recipe, builtin_folder, load_recipe, move, refuse_other_study
+from headwater.recipe import Recipe, refuse_other_study
+from headwater.recipefile import builtin_folder, load_recipe, move
 from headwater.steps.curation.settings import USUAL_RULES
 
 SMALL = """\

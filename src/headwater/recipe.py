@@ -5,12 +5,12 @@
     arms      which sources, or mixes of them, are trained on
     adapt     how; with scales x seeds x learning rates that makes the trials
 
-`docs/recipes.md` explains every key; `load_recipe` points at the line of a mistake.
+`docs/recipes.md` explains every key; `recipefile.py` reads the file.
 """
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -19,14 +19,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from headwater.curate.budget import Budget
 from headwater.descriptors import open_descriptor
-from headwater.errors import RecipeError
 from headwater.steps.curation.settings import Curation
-from headwater.steps.settings import Adaptation, Perturbation, Retrieval, Synthesis
+from headwater.steps.settings import SETTINGS, Adaptation, Perturbation, Retrieval, Synthesis
 from headwater.store import refuse_other
-from headwater.yamlfile import parse, read_mapping, read_text, validate
 
 OFF_THE_SHELF = "off-the-shelf"
-SETTINGS = ConfigDict(extra="forbid", frozen=True)
 Metric = Literal["zero_shot", "linear_probe"]
 Item = TypeVar("Item")
 
@@ -150,12 +147,12 @@ class Recipe(BaseModel):
     learner: ModelPlace
     pool: PoolPlace | None = None
     generator: str | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     sources: dict[str, Source] = Field(min_length=1)
     curate: Curation = Curation()
     arms: dict[str, Arm] = Field(min_length=1)
     scales: Distinct[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    seeds: Distinct[int] = Field((0, 1, 2), min_length=1)
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field((0, 1, 2), min_length=1)
     budget: Budget = Field("as_they_come", description="how n pairs are drawn")
     adapt: Adaptation = Adaptation()
     lr: Distinct[Annotated[float, Field(gt=0, lt=float("inf"))]] = Field((1e-5,), min_length=1)
@@ -239,88 +236,6 @@ class Recipe(BaseModel):
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
-PLACES = (
-    ("task",), ("pool", "path"), ("generator",),
-    ("learner", "model"), ("learner", "config"), ("learner", "pretrained"),
-    ("pool", "model", "model"), ("pool", "model", "config"), ("pool", "model", "pretrained"),
-)  # fmt: skip
-"""Where a recipe may name a path; relative ones are taken from the recipe's folder."""
-
-
-def load_recipe(
-    path: str | Path, *, base: Path | None = None, changes: tuple[str, ...] = ()
-) -> Recipe:
-    """Read a recipe file, or one that comes with Headwater by its name.
-
-    Args:
-        path: a YAML file, or a name such as `miniature`.
-        base: the folder its relative paths start from; the file's own by default.
-        changes: `key.key=value` lines that replace what the file says, values in YAML.
-
-    Raises:
-        RecipeError: unreadable, or a mistake in it; the line is given.
-
-    Example:
-        >>> load_recipe("miniature", changes=("seeds=[0, 1]",)).seeds
-        (0, 1)
-    """
-    file = find_recipe(str(path))
-    value = read_mapping(file, RecipeError)
-    for change in changes:
-        apply_change(value, change)
-    text = read_text(file, RecipeError)
-    recipe = validate(value, Recipe, name=str(file), text=text, error=RecipeError)
-    return move(recipe, base or file.parent)
-
-
-def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path, or the name of one that comes with Headwater.
-
-    Example:
-        >>> find_recipe("miniature").name
-        'miniature.yaml'
-    """
-    if Path(name).suffix in (".yaml", ".yml") or Path(name).exists():
-        return Path(name)
-    known = {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}
-    if name not in known:
-        raise RecipeError(
-            f"unknown recipe {name}", expected=f"a file, or one of {', '.join(known)}",
-            seen="neither a file nor a recipe of that name",
-        )  # fmt: skip
-    return known[name]
-
-
-def builtin_folder() -> Path:
-    """Where the recipes that come with Headwater lie: in the package, or beside its source."""
-    inside = Path(__file__).parent / "recipes"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
-
-
-def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Recipe:
-    """The recipe with its paths seen from another folder.
-
-    Args:
-        recipe: with paths relative to `base` (names of models, tasks and URLs stay as they are).
-        base: the folder they are relative to now.
-        relative_to: the folder to be relative to then; None makes them start from here.
-    """
-    value = recipe.model_dump(by_alias=True, exclude_unset=True)
-    for place in PLACES:
-        holder: Any = value
-        for key in place[:-1]:
-            holder = holder and holder.get(key)
-        if holder and holder.get(place[-1]):
-            holder[place[-1]] = _moved(holder[place[-1]], base, relative_to)
-    for source in value["sources"].values():
-        for holder, key in ((source, "import"), (source.get("retrieve") or {}, "examples")):
-            if holder.get(key):
-                holder[key] = _moved(holder[key], base, relative_to)
-        _move_curation(source.get("curate") or {}, base, relative_to)
-    _move_curation(value.get("curate") or {}, base, relative_to)
-    return Recipe.model_validate(value)
-
-
 GROWS = ("scales", "seeds", "lr", "keep_models")
 """What may change when a study is run again; of sources and arms, new ones may come."""
 
@@ -342,39 +257,6 @@ def refuse_other_study(before: Recipe, now: Recipe, root: Path) -> None:
     refuse_other(root, *told)
 
 
-def apply_change(value: dict[str, Any], change: str) -> None:
-    """Set one key of a recipe from `key.key=value`; items of a list are counted from 0.
-
-    Example:
-        >>> value = {"adapt": {"epochs": 30}}
-        >>> apply_change(value, "adapt.epochs=2")
-        >>> value
-        {'adapt': {'epochs': 2}}
-    """
-    key, equals, text = change.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError("a change that is none", expected="KEY.KEY=VALUE", seen=change)
-    *path, last = key.strip().split(".")
-    holder: Any = value
-    for part in path:
-        if isinstance(holder, dict):
-            holder = holder.setdefault(part, {})
-        elif (at := _index(part, holder)) is not None:
-            holder = holder[at]
-        else:
-            raise RecipeError(f"--set {change}: there is nothing under {part}")
-    place = last if isinstance(holder, dict) else _index(last, holder)
-    if place is None:
-        raise RecipeError(f"--set {change}: there is nothing under {last}")
-    holder[place] = parse(text, f"--set {change}", RecipeError)
-
-
-def _index(part: str, holder: Any) -> int | None:
-    """The place of a list that a step means, counted from 0."""
-    fits = isinstance(holder, list) and part.isdecimal() and int(part) < len(holder)
-    return int(part) if fits else None
-
-
 def _plain(value: Any) -> Any:
     """Values as YAML has them; a key that may be left out, and is, stays out."""
     if isinstance(value, BaseModel):
@@ -384,34 +266,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _moved(text: str, base: Path, relative_to: Path | None) -> str:
-    path = base / text
-    if "://" in text or not path.exists():
-        return text
-    return str(path) if relative_to is None else os.path.relpath(path, relative_to)
-
-
-def _move_curation(value: dict[str, Any], base: Path, relative_to: Path | None) -> None:
-    """Move the files a curation names: weights, rejections, and functions of the user's own."""
-    for key in ("descriptor_weights", "reject"):
-        if value.get(key):
-            value[key] = _moved(value[key], base, relative_to)
-    if value.get("heads"):
-        heads = value["heads"].items()
-        value["heads"] = {name: _moved(place, base, relative_to) for name, place in heads}
-    if "scores" in value:
-        value["scores"] = [_moved_score(name, base, relative_to) for name in value["scores"]]
-    rules = [rule for rule in value.get("rules") or () if isinstance(rule, dict)]
-    for rule in rules:
-        if "score" in rule:
-            rule["score"] = _moved_score(rule["score"], base, relative_to)
-
-
-def _moved_score(name: str, base: Path, relative_to: Path | None) -> str:
-    file, colon, function = name.rpartition(":")
-    return f"{_moved(file, base, relative_to)}{colon}{function}" if colon else name
 
 
 def _named_descriptor(how: Curation, begun: Curation | None) -> str:
@@ -429,7 +283,5 @@ def _unknown(name: str, kind: str, known: dict[str, Any]) -> str:
 
 
 def _known_name(name: str) -> None:
-    import re
-
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise ValueError(f"{name!r} may hold only letters, digits, '-', '_' and '.'")

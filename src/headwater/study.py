@@ -31,7 +31,8 @@ from headwater.findings import TEST, judge, tell_results, without_copies
 from headwater.gate import Gate, pass_gate, touched_ids
 from headwater.pairs import set_size
 from headwater.pool import open_pool, vector_models
-from headwater.recipe import Arm, PoolPlace, Recipe, Source, load_recipe, move, refuse_other_study
+from headwater.recipe import Arm, PoolPlace, Recipe, Source, refuse_other_study
+from headwater.recipefile import load_recipe, move
 from headwater.report import render_report
 from headwater.steps.curation.copies import copy_descriptor, copy_threshold
 from headwater.steps.curation.curate import curate
