@@ -69,6 +69,11 @@ def test_terminal_tricks_in_names_are_disarmed(
         (["import", "nowhere", "--task", "miniature", "--out", "o"], 2, "nothing to import"),
         (["predict", "nowhere", "."], 2, "no images"),
         (
+            ["retrieve", "p", "--task", "miniature", "--seed", "-1", "--out", "o"],
+            2,
+            "Invalid value for '--seed'",
+        ),
+        (
             ["synthesize", "--task", "miniature", "--generator", "g", "-n", "0", "--out", "o"],
             2,
             "headwater: -n: Input should be greater than or equal to 1: saw 0",

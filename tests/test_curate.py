@@ -330,10 +330,10 @@ def test_a_set_that_is_not_what_it_says_is_refused(
     (path,) = shard_paths(source)
     pairs = pl.read_parquet(path)
     pl.concat([pairs, pairs[:1]]).write_parquet(path)
-    with pytest.raises(SetError, match="expected 25 pairs, saw 26. Make the set again"):
+    with pytest.raises(SetError, match=r"expected 25 pairs, saw 26\. Make the set again"):
         curated(source, task, tmp_path / "kept")
     pairs.with_columns(sharpness=pl.lit(1.0)).write_parquet(path)
-    with pytest.raises(SetError, match="columns that a curation makes: .*, saw sharpness"):
+    with pytest.raises(SetError, match=r"columns that a curation makes: .*, saw sharpness"):
         curated(source, task, tmp_path / "kept")
 
 

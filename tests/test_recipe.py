@@ -135,6 +135,8 @@ def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path)
         ("scales: [10, 20]", "scales: [10, 10]", "line 15: scales: a value stands there twice"),
         ("scales: [10, 20]", "scales: [0]", "line 15: scales.0"),
         ("scales: [10, 20]", "scales: [9]\nlr: [-1]", "line 16: lr.0"),
+        ("scales: [10, 20]", "scales: [9]\nseeds: [-1]", "line 16: seeds.0"),
+        ("scales: [10, 20]", "scales: [9]\nseed: -1", "line 16: seed"),
         ("against: made", "against: real", "of an arm with itself"),
         ("real: 3, made: 1", "real: .nan, made: 1", "shares must be numbers above 0"),
         ("source: real, gamma", "source: shaken, gamma", "source shaken is perturbed itself"),
