@@ -30,8 +30,8 @@ import numpy as np
 import polars as pl
 
 from headwater.curate.audit import audit_scores
-from headwater.pairs import read_decisions, read_funnel, read_pairs
-from headwater.steps.curation.curate import CANDIDATES, curate
+from headwater.pairs import CANDIDATES, read_decisions, read_funnel, read_pairs
+from headwater.steps.curation.curate import curate
 from headwater.steps.curation.settings import Curation
 from headwater.steps.retrieve import retrieve
 from headwater.steps.settings import Retrieval
