@@ -10,8 +10,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "headwater"
 
 GROUND = [
-    "clip", "features", "descriptors", "pairs", "store", "topk", "decode", "engine", "progress",
-    "yamlfile", "prompts", "candidates", "rows", "float32", "expression", "errors",
+    "clip", "features", "descriptors", "pairs", "card", "store", "topk", "decode", "engine",
+    "progress", "yamlfile", "prompts", "candidates", "rows", "float32", "expression", "errors",
 ]  # fmt: skip
 STAGES = ["retrieve", "synthesize", "curate", "adapt", "evaluate", "compare", "report"]
 PLACES = ["task", "pool"]

@@ -112,7 +112,7 @@ def test_the_hub_library_opens_a_set_with_pictures(tmp_path: Path) -> None:
 
 def test_the_card_escapes_what_comes_from_outside(tmp_path: Path) -> None:
     counts = {"steps": ["found"], "classes": {"<script>|x": {"found": 1}}}
-    from headwater.pairs import card
+    from headwater.card import card
 
     text = card(title="T\n# <b>", story="S\n---\n<i>", counts=counts, schema={})
     assert "<script>" not in text

@@ -20,6 +20,7 @@ from typing import Any
 
 import polars as pl
 
+from headwater.card import card
 from headwater.errors import InputError, SetError
 from headwater.store import Json, read_json, read_step, write_json, write_table, write_text
 
@@ -68,8 +69,6 @@ SCHEMAS = {DECISIONS: DECISION_SCHEMA, CANDIDATES: CANDIDATE_SCHEMA}
 
 WAITING = "needs_download"
 """What a funnel calls kept pairs whose image nobody has fetched yet."""
-
-FEATURES = {pl.String: "string", pl.Int64: "int64", pl.Float32: "float32", pl.Boolean: "bool"}
 
 
 def to_pairs(table: pl.DataFrame) -> pl.DataFrame:
@@ -338,55 +337,3 @@ def write_summary(
     write_json(folder / "funnel.json", counts)
     schema = pl.read_parquet_schema(min((folder / "data").glob("pairs-*.parquet")))
     write_text(folder / "README.md", card(title=title, story=story, counts=counts, schema=schema))
-
-
-def card(*, title: str, story: str, counts: Json, schema: dict[str, Any]) -> str:
-    """The data card: a YAML head the `datasets` library reads, then what happened, in words.
-
-    Example:
-        >>> counts = {"steps": ["matched"], "classes": {"rose": {"matched": 2}}}
-        >>> card(title="Roses", story="By hand.", counts=counts, schema={}).splitlines()[0]
-        '---'
-    """
-    head = [
-        "---",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        "  - split: train",
-        "    path: data/*.parquet",
-        "dataset_info:",
-        "  features:",
-        *[line for name, dtype in schema.items() for line in _feature(name, dtype)],
-        "---",
-    ]
-    rows = [
-        f"| {_cell(label)} | " + " | ".join(f"{row[s]:,}" for s in counts["steps"]) + " |"
-        for label, row in counts["classes"].items()
-    ]
-    table = [
-        "| class | " + " | ".join(counts["steps"]) + " |",
-        "|---|" + "---:|" * len(counts["steps"]),
-        *rows,
-    ]
-    body = [
-        f"# {_cell(title)}",
-        "",
-        _cell(story),
-        "",
-        "Pairs left after each step:",
-        "",
-        *table,
-        "",
-    ]
-    notes = "`decisions.parquet` says of every pair considered why it was kept or dropped."
-    return "\n".join([*head, *body, notes, ""])
-
-
-def _feature(name: str, dtype: Any) -> list[str]:
-    kind = "image" if dtype == IMAGE else FEATURES.get(dtype, "string")
-    return [f"  - name: {name}", f"    dtype: {kind}"]
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
