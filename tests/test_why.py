@@ -159,6 +159,13 @@ def test_a_key_of_several_namespaces_is_not_guessed(tmp_path: Path) -> None:
         why(folder, "r5")
 
 
+def test_what_is_no_id_is_refused(kept: Path) -> None:
+    for asked in ("w:" + "0" * 100_000, "w:\udcff"):
+        with pytest.raises(SetError, match="no id of a pair") as caught:
+            why(kept, asked)
+        assert len(str(caught.value)) < 200
+
+
 @given(
     ids=st.lists(st.text("ab:01", min_size=1), min_size=1, unique=True),
     asked=st.text("ab:01"),

@@ -28,6 +28,7 @@ ORIGIN = (
 )  # fmt: skip
 
 NEAR = 3  # ids named where one is unknown
+LONGEST = 4_096  # characters of an id, a key or a URL that is looked for
 TAIL = 3  # letters at the end that make two ids alike
 
 
@@ -71,6 +72,8 @@ def find_id(folder: Path, decisions: pl.DataFrame, asked: str) -> str:
     Raises:
         SetError: none, or several; the nearest are given.
     """
+    if len(asked) > LONGEST or not _is_text(asked):
+        raise SetError("no id of a pair", expected="an id, a key or a URL", seen=asked[:40])
     ids = decisions["id"].unique().sort()
     found = ids.filter(ids == asked)
     if not len(found):
@@ -90,6 +93,15 @@ def find_id(folder: Path, decisions: pl.DataFrame, asked: str) -> str:
         expected="an id of decisions.parquet, or the key or URL of a pair",
         do=f"Near it: {', '.join(near)}." if near else "",
     )  # fmt: skip
+
+
+def _is_text(asked: str) -> bool:
+    """Whether a text is Unicode: a shell may hand over any bytes."""
+    try:
+        asked.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def near_ids(ids: pl.Series, asked: str) -> list[str]:
