@@ -18,7 +18,6 @@ from headwater.clip import Clip
 from headwater.curate.rules import drop, staying
 from headwater.curate.scoring import open_score
 from headwater.pairs import read_decisions, read_funnel, shard_paths
-from headwater.splits import split_digest
 from headwater.steps.curation.candidates import PIXELS, write_candidates
 from headwater.steps.curation.copies import choose_descriptor, descriptor_facts, known_splits
 from headwater.steps.curation.judge import judge
@@ -35,6 +34,7 @@ from headwater.steps.curation.rejections import (
 )
 from headwater.steps.curation.result import say_empty_classes, tell, write_looks, write_parts
 from headwater.steps.curation.settings import Curation
+from headwater.steps.exam import split_digests
 from headwater.steps.sets import finish_set
 from headwater.store import DONE, Json, digest_value, read_json, read_step, step
 from headwater.task import Task
@@ -75,18 +75,19 @@ def curate(
     refuse_unfit(source, verb)
     refuse_twice([*read_funnel(source)["steps"], PIXELS, *gates, NOT_REJECTED])
     scores = [open_score(n, heads=how.heads, aggregate=how.aggregate) for n in how.columns]
-    refuse_other_rows(source, scores)
+    decisions = read_decisions(source)
+    refuse_other_rows(source, decisions, scores)
     descriptor = choose_descriptor(how, rules, out)
     rejected = merged(
         read_ledger(out), *([read_rejections(Path(how.reject))] if how.reject else [])
     )
-    refuse_unknown(rejected, read_decisions(source), name=source.name)
+    refuse_unknown(rejected, decisions, name=source.name)
     inputs: Json = {
         "set": read_step(source)["digest"],
         "task": task.digest,
         "model": clip.digest,
         "scores": {score.name: score.digest for score in scores},
-        "splits": {split: split_digest(task, split) for split in splits},
+        "splits": split_digests(task, tuple(splits)),
         "descriptor": descriptor_facts(descriptor),
         "rejected": digest_value(rejected.rows()) if len(rejected) else None,
     }
@@ -105,7 +106,7 @@ def curate(
             judged, gates = drop(judged, reasons, gate=NOT_REJECTED), [*gates, NOT_REJECTED]
         write_candidates(out, judged, [score.name for score in scores])
         write_looks(bench, judged)
-        write_parts(bench, source, judged, last=gates[-1] if gates else PIXELS, scores=scores)
+        write_parts(bench, decisions, judged, last=gates[-1] if gates else PIXELS, scores=scores)
         counts = read_funnel(source)
         finish_set(
             this, labels=list(counts["classes"]), gates=[*counts["steps"], PIXELS, *gates],

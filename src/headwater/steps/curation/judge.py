@@ -115,10 +115,12 @@ def _drop_copies(
     if not splits or not len(left):
         return table
     references = describe_splits(task, splits, sight.descriptor)
-    looks = [sight.as_they_came(left), sight.after_the_path(left)]
-    found = [nearest(look, references.descriptors) for look in looks]
-    closer = found[1][0] > found[0][0]
-    similarity, index = (np.where(closer, b, a) for a, b in zip(*found, strict=True))
+    similarity, index = nearest(sight.as_they_came(left), references.descriptors)
+    if not left["came"].equals(left["sha256"]):  # the path changed what is seen
+        after = nearest(sight.after_the_path(left), references.descriptors)
+        closer = after[0] > similarity
+        similarity = np.where(closer, after[0], similarity)
+        index = np.where(closer, after[1], index)
     names = pl.Series([references.names[i] for i in index], dtype=pl.String)
     limit = np.float32(_limit(rule, sight))
     reasons = [

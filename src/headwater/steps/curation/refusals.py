@@ -9,7 +9,7 @@ import polars as pl
 
 from headwater.curate.scoring import NamedScore
 from headwater.errors import InputError, SetError
-from headwater.pairs import WAITING, read_decisions, read_funnel, set_size, shard_paths
+from headwater.pairs import WAITING, read_funnel, set_size, shard_paths
 from headwater.steps.curation.candidates import COPY, LOOKS, PIXELS
 
 
@@ -33,12 +33,12 @@ def refuse_unfit(source: Path, verb: str) -> None:
         )  # fmt: skip
 
 
-def refuse_other_rows(source: Path, scores: Sequence[NamedScore]) -> None:
+def refuse_other_rows(source: Path, decisions: pl.DataFrame, scores: Sequence[NamedScore]) -> None:
     """Raise `SetError` unless a set holds the pairs that it says, and no column of a score.
 
     Pairs that were added, lost or doubled by hand would make a funnel that adds up to nothing.
     """
-    kept, held = int(read_decisions(source)["kept"].sum()), set_size(source)
+    kept, held = int(decisions["kept"].sum()), set_size(source)
     if kept != held:
         raise SetError(
             f"{source} does not hold what its decisions say", expected=f"{kept:,} pairs",

@@ -10,7 +10,7 @@ import polars as pl
 from headwater.curate.pixels import PIXELS_FILE, summarize
 from headwater.curate.scoring import NamedScore
 from headwater.descriptors import Descriptor
-from headwater.pairs import DECISION_SCHEMA, join_decisions, read_decisions, read_shard
+from headwater.pairs import DECISION_SCHEMA, join_decisions, read_shard
 from headwater.progress import say
 from headwater.steps.curation.prepare import Bench
 from headwater.steps.curation.settings import CopiesRule, Curation, Rules, ScoreRule
@@ -19,10 +19,15 @@ from headwater.store import Json, write_json
 
 
 def write_parts(
-    bench: Bench, source: Path, judged: pl.DataFrame, *, last: str, scores: Sequence[NamedScore]
+    bench: Bench,
+    decisions: pl.DataFrame,
+    judged: pl.DataFrame,
+    *,
+    last: str,
+    scores: Sequence[NamedScore],
 ) -> None:
-    """The shards of the set and the decisions on every pair of its source."""
-    earlier = read_decisions(source).filter(~pl.col("kept"))
+    """The shards of the set and the decisions on every pair of its source, `decisions` first."""
+    earlier = decisions.filter(~pl.col("kept"))
     value = pl.col(scores[0].name) if scores else pl.lit(None)
     decided = judged.with_columns(
         kept=pl.col("gate").is_null(),
