@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from tests.test_doctor import hostile_page
@@ -103,13 +104,40 @@ class Browser:
         )
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
+        self.value("window.before = true")
+        time.sleep(0.1)  # what the page before stored is written behind its back
         self.call("Page.navigate", url=path.as_uri())
         while not self.seen("Page.loadEventFired"):
             self.events.append(self.message())
+        for _ in range(400):  # the event may be one of the page before
+            if self.value("!window.before && document.readyState === 'complete'"):
+                return
+            time.sleep(0.05)
+        raise AssertionError("the page does not load")
+
+    def open_fresh(self, path, *, width=1440, scheme="light"):
+        """Without what an earlier test left in the page's storage."""
+        self.open(path, width=width, scheme=scheme)
+        self.value("localStorage.clear()")
+        self.open(path, width=width, scheme=scheme)
 
     def value(self, expression):
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
+
+    def text_of(self, name):
+        return self.value(f"document.getElementById('{name}').textContent")
+
+    def saved(self, folder, name):
+        """The path of the file that the page's Save button gives."""
+        folder.mkdir()
+        self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        self.value("document.getElementById('save').click()")
+        for _ in range(200):
+            if (folder / name).exists() and (folder / name).stat().st_size:
+                return folder / name
+            time.sleep(0.05)
+        raise AssertionError(f"no {name} was saved")
 
     def seen(self, *methods):
         return [event["params"] for event in self.events if event.get("method") in methods]

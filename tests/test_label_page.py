@@ -1,7 +1,6 @@
 """The labelling page in a real browser, by keyboard, from the first picture to the CSV."""
 
 import csv
-import time
 
 import pytest
 import yaml
@@ -45,24 +44,6 @@ def make(folder, pool, classes, n=6):
     return task, folder / "label.html"
 
 
-def open_page(browser, page, width=1440):
-    """Until the new page is there: a load event may be one of the page before."""
-    browser.value("window.before = true")
-    browser.open(page, width=width, scheme="light")
-    for _ in range(400):
-        if browser.value("!window.before && document.readyState === 'complete'"):
-            return
-        time.sleep(0.05)
-    raise AssertionError("the page does not load")
-
-
-def open_fresh(browser, page, width=1440):
-    """Without what an earlier test answered on the same page."""
-    open_page(browser, page, width)
-    browser.value("localStorage.clear()")
-    open_page(browser, page, width)
-
-
 def press(browser, *keys):
     for key in keys:
         told = ENTER if key == "Enter" else {"key": key, "text": key if len(key) == 1 else ""}
@@ -76,40 +57,24 @@ def find(browser, text):
     press(browser, "Enter")
 
 
-def text_of(browser, name):
-    return browser.value(f"document.getElementById('{name}').textContent")
-
-
 def said(browser):
     return browser.value("[...document.querySelectorAll('#sheet span')].map(s => s.textContent)")
 
 
-def saved(browser, folder):
-    """What `Save answers` gives: the path of the CSV."""
-    folder.mkdir()
-    browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-    browser.value("document.getElementById('save').click()")
-    for _ in range(200):
-        if (folder / "answers.csv").exists() and (folder / "answers.csv").stat().st_size:
-            return folder / "answers.csv"
-        time.sleep(0.05)
-    raise AssertionError("no answers.csv was saved")
-
-
 def test_a_person_labels_by_keyboard_and_gets_a_split(browser, pool, tmp_path):
     task, page = make(tmp_path, pool, FEW)
-    open_fresh(browser, page)
-    assert text_of(browser, "place") == "picture 1 of 6"
+    browser.open_fresh(page)
+    assert browser.text_of("place") == "picture 1 of 6"
     press(browser, "1", "2", "n", "s")
-    assert text_of(browser, "place") == "picture 5 of 6"
+    assert browser.text_of("place") == "picture 5 of 6"
     find(browser, "ac/dc")
     find(browser, "TREE")
     assert said(browser) == ["rose", "tree fern", NONE, SKIPPED, "AC/DC", "tree fern"]
-    assert text_of(browser, "message").startswith("All are answered")
+    assert browser.text_of("message").startswith("All are answered")
     press(browser, "b", "b", "3")  # the fifth is answered anew, and nothing is left to answer
-    assert text_of(browser, "place") == "picture 4 of 6"
+    assert browser.text_of("place") == "picture 4 of 6"
     assert said(browser)[3] == "AC/DC"
-    rows = list(csv.reader(saved(browser, tmp_path / "saved").open(newline="")))
+    rows = list(csv.reader(browser.saved(tmp_path / "saved", "answers.csv").open(newline="")))
     assert rows[0] == ["id", "label"]
     assert [label for _, label in rows[1:]] == ["rose", "fern", NONE, "AC/DC", "AC/DC", "fern"]
     make_split(pool, task, tmp_path / "saved/answers.csv", tmp_path / "out")
@@ -119,38 +84,38 @@ def test_a_person_labels_by_keyboard_and_gets_a_split(browser, pool, tmp_path):
 
 def test_answers_outlive_the_page_and_stay_apart_from_other_pages(browser, pool, tmp_path):
     _, page = make(tmp_path, pool, FEW)
-    open_fresh(browser, page)
+    browser.open_fresh(page)
     press(browser, "1", "n")
-    open_page(browser, page)
+    browser.open(page, width=1440, scheme="light")
     assert said(browser) == ["rose", NONE, "", "", "", ""]
-    assert text_of(browser, "place") == "picture 3 of 6"
+    assert browser.text_of("place") == "picture 3 of 6"
     (tmp_path / "other").mkdir()
     _, other = make(tmp_path / "other", pool, FEW, n=5)
-    open_page(browser, other)
+    browser.open(other, width=1440, scheme="light")
     assert said(browser) == [""] * 5
 
 
 def test_a_thousand_classes_are_found_by_typing(browser, pool, tmp_path):
     task, page = make(tmp_path, pool, MANY, n=12)
-    open_fresh(browser, page, width=360)
+    browser.open_fresh(page, width=360)
     root = "document.documentElement"
     assert browser.value(f"{root}.scrollWidth - {root}.clientWidth") <= 0
     assert browser.value("document.querySelectorAll('#choices button').length") == 0
     find(browser, "kind")
-    assert text_of(browser, "message").startswith("1000 classes fit: kind 0, kind 1, ")
+    assert browser.text_of("message").startswith("1000 classes fit: kind 0, kind 1, ")
     assert said(browser)[0] == ""
     press(browser, "Escape")
     browser.value("document.getElementById('find').value = ''")
     find(browser, "kind 7")  # exactly this one, though many others hold it
     find(browser, "missile")
-    assert text_of(browser, "message") == "2 classes fit: missile (657), missile (744)"
+    assert browser.text_of("message") == "2 classes fit: missile (657), missile (744)"
     browser.value("document.getElementById('find').value = 'missile (744)'")
     press(browser, "Enter", "1")  # then the first class used again, by its key
     assert said(browser)[:3] == ["kind 7", "missile", "kind 7"]
     for n in range(20, 28):
         find(browser, f"kind {n}")
     press(browser, "2")  # of nine keys this one was free: its class was not used for longest
-    rows = list(csv.reader(saved(browser, tmp_path / "saved").open(newline="")))
+    rows = list(csv.reader(browser.saved(tmp_path / "saved", "answers.csv").open(newline="")))
     assert rows[2][1] == "missile (744)"
     assert rows[12][1] == "kind 27"
     make_split(pool, task, tmp_path / "saved/answers.csv", tmp_path / "out")
@@ -159,7 +124,7 @@ def test_a_thousand_classes_are_found_by_typing(browser, pool, tmp_path):
 @pytest.mark.parametrize("width", [360, 1440])
 def test_the_page_fits_asks_nobody_and_is_silent(browser, pool, tmp_path, width):
     _, page = make(tmp_path, pool, [*FEW, *HOSTILE])
-    open_fresh(browser, page, width=width)
+    browser.open_fresh(page, width=width)
     press(browser, "4", "5", "6", "c")
     root = "document.documentElement"
     assert browser.value(f"{root}.scrollWidth - {root}.clientWidth") <= 0

@@ -1,7 +1,6 @@
 """The review page in a real browser: pictures are marked, and the CSV says just those."""
 
 import base64
-import time
 
 import polars as pl
 import pytest
@@ -59,63 +58,41 @@ def hostile(tmp_path):
     return path
 
 
-def open_fresh(browser, page, *, width=1440, scheme="light"):
-    """Without what was marked before."""
-    browser.open(page, width=width, scheme=scheme)
-    browser.value("localStorage.clear()")
-    browser.open(page, width=width, scheme=scheme)
-
-
 def mark(browser, *numbers):
     """Click on pictures, by their number on the page."""
     for number in numbers:
         browser.value(f"document.querySelectorAll('.view')[{number}].click()")
 
 
-def saved(browser, folder):
-    folder.mkdir()
-    browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-    browser.value("document.getElementById('save').click()")
-    for _ in range(200):
-        if (folder / "rejected.csv").exists() and (folder / "rejected.csv").stat().st_size:
-            return folder / "rejected.csv"
-        time.sleep(0.05)
-    raise AssertionError("no rejected.csv was saved")
-
-
-def text_of(browser, name):
-    return browser.value(f"document.getElementById('{name}').textContent")
-
-
 def test_marked_pictures_become_rejections(browser, page, tmp_path):
-    open_fresh(browser, page)
-    assert text_of(browser, "count") == "0 marked"
+    browser.open_fresh(page)
+    assert browser.text_of("count") == "0 marked"
     assert browser.value("document.getElementById('save').disabled")
     mark(browser, 0, 4, 10, 4)  # the last click takes a mark back
-    assert text_of(browser, "count") == "2 marked"
-    file = saved(browser, tmp_path / "saved")
+    assert browser.text_of("count") == "2 marked"
+    file = browser.saved(tmp_path / "saved", "rejected.csv")
     assert read_rejections(file).rows() == [("w:r0", "rose"), ("w:r0", "fern")]
     assert browser.value("document.getElementById('csv').value") == file.read_text()
     browser.open(page, width=1440, scheme="light")  # marks outlive the page
-    assert text_of(browser, "count") == "2 marked"
+    assert browser.text_of("count") == "2 marked"
     browser.value("document.getElementById('clear').click()")
     browser.open(page, width=1440, scheme="light")
-    assert text_of(browser, "count") == "0 marked"
+    assert browser.text_of("count") == "0 marked"
 
 
 def test_marks_are_set_by_keyboard(browser, page):
-    open_fresh(browser, page)
+    browser.open_fresh(page)
     browser.value("document.querySelector('.tile input').focus()")
     for kind in ("keyDown", "keyUp"):
         browser.call("Input.dispatchKeyEvent", type=kind, key=" ", code="Space", text=" ",
                      windowsVirtualKeyCode=32)  # fmt: skip
-    assert text_of(browser, "count") == "1 marked"
+    assert browser.text_of("count") == "1 marked"
 
 
 def test_ids_and_labels_of_any_characters_are_read_back_exactly(browser, hostile, tmp_path):
-    open_fresh(browser, hostile)
+    browser.open_fresh(hostile)
     mark(browser, *range(len(HOSTILE)))
-    file = saved(browser, tmp_path / "saved")
+    file = browser.saved(tmp_path / "saved", "rejected.csv")
     rows = [(text, text[::-1]) for text in HOSTILE]
     assert read_rejections(file).rows() == rows
     write_rejections(tmp_path / "own.csv", pl.DataFrame(rows, schema=SCHEMA, orient="row"))
@@ -126,7 +103,7 @@ def test_ids_and_labels_of_any_characters_are_read_back_exactly(browser, hostile
 @pytest.mark.parametrize("width", [360, 1440])
 def test_the_page_fits_asks_nobody_and_is_silent(browser, page, hostile, width, scheme):
     for path in (page, hostile):
-        open_fresh(browser, path, width=width, scheme=scheme)
+        browser.open_fresh(path, width=width, scheme=scheme)
         browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
         browser.value("document.querySelectorAll('.class').forEach("
                       "s => s.style.setProperty('content-visibility', 'visible'))")  # fmt: skip
@@ -141,7 +118,7 @@ def test_the_page_fits_asks_nobody_and_is_silent(browser, page, hostile, width, 
 
 
 def test_a_count_is_a_number_on_a_narrow_page_too(browser, page):
-    open_fresh(browser, page, width=360)
+    browser.open_fresh(page, width=360)
     cells = "[...document.querySelectorAll('.index td')]"
     drawn = f"{cells}.map(c => getComputedStyle(c, '::after').content)"
     assert set(browser.value(drawn)) == {"none"}
@@ -160,7 +137,7 @@ def test_no_other_script_runs(browser, page, tmp_path):
     path.write_text(text.replace(own, evil + own))
     browser.open(path, width=1440, scheme="light")
     assert "stolen" not in browser.value("document.title")
-    assert text_of(browser, "count").endswith("marked")
+    assert browser.text_of("count").endswith("marked")
 
 
 def test_without_scripts_the_page_says_what_is_needed(browser, page):
