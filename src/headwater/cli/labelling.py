@@ -9,14 +9,23 @@ import typer
 
 from headwater import terminal
 from headwater.cli.apps import task_app
-from headwater.cli.options import AsJson, Engine, PoolName, Seed, Workers, settings
+from headwater.cli.options import (
+    AsJson,
+    Engine,
+    PoolName,
+    PoolOption,
+    Seed,
+    TaskArgument,
+    Workers,
+    settings,
+)
 from headwater.errors import InputError
 
 
 @task_app.command("label")
 def task_label(
-    task: Annotated[str, typer.Argument(help="A task file, or a built-in task's name.")],
-    pool: Annotated[str, typer.Option("--pool", help="The pool's folder, any fsspec path.")],
+    task: TaskArgument,
+    pool: PoolOption,
     out: Annotated[Path, typer.Option("--out", help="The page, or with --answers the folder.")],
     answers: Annotated[
         Path | None, typer.Option(help="The CSV that the page gave: make the split.")

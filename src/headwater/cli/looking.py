@@ -8,7 +8,7 @@ import typer
 
 from headwater import terminal
 from headwater.cli.apps import app, task_app
-from headwater.cli.options import AsJson, SetFolder
+from headwater.cli.options import AsJson, SetFolder, TaskArgument
 
 
 @app.command()
@@ -41,7 +41,7 @@ def task_list(as_json: AsJson = False) -> None:
 
 @task_app.command("show")
 def task_show(
-    task: Annotated[str, typer.Argument(help="A task file, or a built-in task's name.")],
+    task: TaskArgument,
     as_json: AsJson = False,
 ) -> None:
     """A task's classes, queries, prompts and splits.

@@ -23,6 +23,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Out = Annotated[Path, typer.Option("--out", help="The folder to make.")]
 PoolPath = Annotated[str, typer.Argument(help="The pool's folder, any fsspec path.")]
 Mode = Annotated[str, typer.Option(help="How captions match: phrase, all, substring or reference.")]
+PoolOption = Annotated[str, typer.Option("--pool", help="The pool's folder, any fsspec path.")]
+TaskArgument = Annotated[str, typer.Argument(help="A task file, or a built-in task's name.")]
 TaskName = Annotated[str, typer.Option("--task", help="A task file, or a built-in task's name.")]
 Model = Annotated[str, typer.Option("--model", help="A model folder, or an open_clip name.")]
 Pretrained = Annotated[

@@ -19,6 +19,7 @@ from headwater.cli.options import (
     Mode,
     Out,
     PoolName,
+    PoolOption,
     PoolPath,
     Pretrained,
     SaveSize,
@@ -36,7 +37,7 @@ from headwater.errors import InputError
 @app.command()
 def doctor(
     task: TaskName,
-    pool: Annotated[str, typer.Option("--pool", help="The pool's folder, any fsspec path.")],
+    pool: PoolOption,
     mode: Mode = "phrase",
     synonyms: Annotated[
         Path | None, typer.Option(help="JSON with further names to try: {label: [names]}.")
