@@ -16,8 +16,9 @@ from headwater.pairs import read_pairs
 from headwater.steps.adapt import adapt
 from headwater.steps.agreement import check_classes, check_mix, empty_classes, first_difference
 from headwater.steps.evaluate import open_folder
-from headwater.steps.perturb import perturb
-from headwater.steps.settings import Adaptation, Perturbation
+from headwater.steps.settings import Adaptation
+from headwater.steps.synthesis.perturb import perturb
+from headwater.steps.synthesis.settings import Perturbation
 from headwater.task import Task
 
 

@@ -24,8 +24,8 @@ from headwater.steps.curation.curate import curate
 from headwater.steps.curation.settings import Curation
 from headwater.steps.importing import import_images
 from headwater.steps.leaks import find_leaks, find_overlap
-from headwater.steps.perturb import perturb
-from headwater.steps.settings import Perturbation
+from headwater.steps.synthesis.perturb import perturb
+from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import read_json
 from headwater.study import open_study
 from headwater.task import Task

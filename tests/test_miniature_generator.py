@@ -26,8 +26,8 @@ from headwater.miniature.scans import SIZE, Scans, split_scans
 from headwater.miniature.world import build_world
 from headwater.pairs import read_pairs
 from headwater.prompts import fill
-from headwater.steps.settings import Perturbation, Synthesis
-from headwater.steps.synthesize import synthesize
+from headwater.steps.synthesis.settings import Perturbation, Synthesis, Writing
+from headwater.steps.synthesis.synthesize import synthesize
 from headwater.store import digest_folder
 from headwater.synthesize.images import generate_images, load_generator
 from headwater.synthesize.perturb import perturb_images
@@ -135,7 +135,13 @@ def test_its_digits_can_be_read_and_differ(tmp_path: Path) -> None:
     train_generator(*read_upstream(tmp_path), tmp_path / "generator")
     task = load_task(tmp_path / "task.yaml")
     how = Synthesis(
-        n=400, kinds={"class": 1}, steps=10, guidance=3.0, size=SIZE, save_size=SIZE, block=100
+        n=400,
+        captions=Writing(kinds={"class": 1}),
+        steps=10,
+        guidance=3.0,
+        size=SIZE,
+        save_size=SIZE,
+        block=100,
     )
     synthesize(task, tmp_path / "set", generator=tmp_path / "generator", how=how)
     made = read_pairs(tmp_path / "set", ["label", "image"])

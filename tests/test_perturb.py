@@ -21,8 +21,8 @@ from tests.tiny_pipeline import SIDE, build_tiny_pipeline, one_thread, tiny_unet
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
-from headwater.steps.perturb import perturb
-from headwater.steps.settings import Perturbation
+from headwater.steps.synthesis.perturb import perturb
+from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import read_json
 from headwater.synthesize.images import NAN, load_generator, noise
 from headwater.synthesize.perturb import (

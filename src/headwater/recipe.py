@@ -20,7 +20,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from headwater.curate.budget import Budget
 from headwater.descriptors import open_descriptor
 from headwater.steps.curation.settings import Curation
-from headwater.steps.settings import SETTINGS, Adaptation, Perturbation, Retrieval, Synthesis
+from headwater.steps.settings import SETTINGS, Adaptation, Retrieval
+from headwater.steps.synthesis.settings import Perturbation, Synthesis
 from headwater.store import refuse_other
 
 OFF_THE_SHELF = "off-the-shelf"

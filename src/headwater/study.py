@@ -40,9 +40,9 @@ from headwater.steps.embed import embed
 from headwater.steps.evaluate import evaluate, off_the_shelf_head
 from headwater.steps.importing import import_images
 from headwater.steps.novelty import find_near_copies
-from headwater.steps.perturb import perturb
 from headwater.steps.retrieve import retrieve
-from headwater.steps.synthesize import synthesize
+from headwater.steps.synthesis.perturb import perturb
+from headwater.steps.synthesis.synthesize import synthesize
 from headwater.store import DONE, Json, write_json, write_table, write_text
 from headwater.summary import NOVELTY, Telling, costs, report_data, summarize
 from headwater.task import Task, load_task

@@ -145,8 +145,8 @@ def synthesize(
 
     Example: headwater synthesize --task roses.yaml --generator sd15 -n 500 --out sets/synthetic
     """
-    from headwater.steps.settings import Synthesis
-    from headwater.steps.synthesize import synthesize as step
+    from headwater.steps.synthesis.settings import Synthesis
+    from headwater.steps.synthesis.synthesize import synthesize as step
     from headwater.task import load_task
 
     how = settings(
@@ -176,8 +176,8 @@ def perturb(
 
     Example: headwater perturb sets/kept --task roses.yaml --gamma 0.4 --generator sd15 --out g4
     """
-    from headwater.steps.perturb import perturb as step
-    from headwater.steps.settings import Perturbation
+    from headwater.steps.synthesis.perturb import perturb as step
+    from headwater.steps.synthesis.settings import Perturbation
     from headwater.task import load_task
 
     if gamma > 0 and generator is None:

@@ -1,7 +1,7 @@
 """What each step may be told: the settings a recipe and the command line share.
 
 Defaults are the paper's constants (docs/method.md); every field has its bounds. What a curation may
-be told is in `curation/settings.py`.
+be told is in `curation/settings.py`, what a generator may be told in `synthesis/settings.py`.
 """
 
 from __future__ import annotations
@@ -60,40 +60,6 @@ class Retrieval(BaseModel):
             if not known and getattr(self, name) != field.default:
                 raise ValueError(f"{name} says nothing to retrieval by {self.by}")
         return self
-
-
-class Painting(BaseModel):
-    """How a generator paints."""
-
-    model_config = SETTINGS
-
-    steps: int = Field(50, ge=1, description="denoising steps; a perturbation takes gamma of them")
-    guidance: float = Field(2.0, ge=0, description="classifier-free guidance")
-    size: int | None = Field(512, ge=8, description="side the generator paints at, pixels")
-    save_size: int | None = Field(256, ge=8, description="side of the saved image, pixels")
-    block: int = Field(8, ge=1, description="images made at once")
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The keywords of `generate_images` and `perturb_images`."""
-        told = {name: getattr(self, name) for name in ("steps", "guidance", "save_size", "block")}
-        return {**told, "height": self.size, "width": self.size}
-
-
-class Synthesis(Painting):
-    """How images are synthesized."""
-
-    n: int = Field(ge=1, description="images, over all classes")
-    kinds: dict[str, float] | None = Field(None, description="shares of the kinds of captions")
-
-
-class Perturbation(Painting):
-    """How the images of another source are perturbed."""
-
-    source: str
-    gamma: float = Field(ge=0, le=1, description="0: resizing and codec only; 1: all noise")
-    prompt: str = Field("a photo of {}", description="what the images are denoised with")
-    quality: int = Field(95, ge=1, le=100, description="JPEG quality of the saved image")
 
 
 class Adaptation(BaseModel):

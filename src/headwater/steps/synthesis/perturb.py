@@ -16,7 +16,7 @@ from headwater.pairs import image_column, read_shard, sha256_of, shard_path, sha
 from headwater.progress import track
 from headwater.prompts import fill
 from headwater.steps.sets import Part, finish_set, make_parts, sift
-from headwater.steps.settings import Perturbation
+from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import Json, read_step, step, write_json
 from headwater.synthesize.images import generator_digest, load_generator
 from headwater.synthesize.perturb import perturb_images

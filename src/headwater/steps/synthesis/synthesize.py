@@ -14,7 +14,7 @@ from headwater.decode import encode_png
 from headwater.pairs import check_namespace, image_column, sha256_of
 from headwater.progress import track
 from headwater.steps.sets import Part, finish_set, make_parts, sift
-from headwater.steps.settings import Synthesis
+from headwater.steps.synthesis.settings import Synthesis
 from headwater.store import Json, step
 from headwater.synthesize.captions import KINDS, write_captions
 from headwater.synthesize.images import generate_images, generator_digest, load_generator
@@ -33,7 +33,7 @@ def synthesize(
     seed: int = 0,
     name: str = "synthetic",
 ) -> Json:
-    """Make the set `out` of `how.n` images of the task's classes.
+    """Make the set `out` of images of the task's classes.
 
     Args:
         task: whose class names (and synthesis prompts, if it has any) are painted.
@@ -58,7 +58,7 @@ def synthesize(
         captions = captions_for(task, how, seed)
         pipeline = load_generator(generator)
         size = -(-PART // how.block) * how.block
-        jobs = [captions.slice(start, size) for start in range(0, how.n, size)]
+        jobs = [captions.slice(start, size) for start in range(0, len(captions), size)]
 
         def work(rows: pl.DataFrame) -> Part:
             made = generate_images(
@@ -73,7 +73,8 @@ def synthesize(
             return sift(pairs, [one.reason for one in done], gate="valid")
 
         make_parts(out, work, jobs, label="synthesizing", workers=1)
-        story = f"{how.n:,} images painted from captions, seed {seed}, for the task {task.name}."
+        made = f"{len(captions):,} images painted from captions"
+        story = f"{made}, seed {seed}, for the task {task.name}."
         title = f"{task.name}: synthetic"
         finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
         return this.counts
@@ -84,8 +85,9 @@ def captions_for(task: Task, how: Synthesis, seed: int) -> pl.DataFrame:
     return write_captions(
         task.name_of,
         how.n,
+        per_class=how.per_class,
         seed=seed,
-        kinds=how.kinds or KINDS,
+        kinds=how.captions.kinds or KINDS,
         templates=task.prompts.synthesis or None,
     )
 

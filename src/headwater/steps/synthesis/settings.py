@@ -1,0 +1,119 @@
+"""What captions, synthesis and perturbation may be told, shared by recipes and command line.
+
+Defaults are the paper's constants (docs/method.md); every field has its bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from headwater.steps.settings import SETTINGS
+
+ENDPOINT_KEY = "OPENAI_API_KEY"
+
+SAMPLED = ("temperature", "top_p", "tokens", "model")
+WRITTEN = ("kinds", "attributes", "domain")
+OWN_SETTINGS = {
+    "grammar": WRITTEN,
+    "model": (*WRITTEN, *SAMPLED, "block"),
+    "endpoint": (*WRITTEN, *SAMPLED, "url", "key", "concurrency"),
+    "file": ("path",),
+    "alt_text": ("source",),
+    "captioner": ("source", "model", "tokens", "block"),
+}
+"""What each way to come by captions may be told."""
+NOT_CONTENT = ("block", "concurrency", "key")
+"""What changes how captions are made and not what they say."""
+NEEDS = {
+    "model": ("model",),
+    "endpoint": ("model", "url"),
+    "file": ("path",),
+    "alt_text": ("source",),
+    "captioner": ("source", "model"),
+}
+"""What each way cannot do without."""
+
+
+class Writing(BaseModel):
+    """How captions for a generator come about; each way reads only its own settings."""
+
+    model_config = SETTINGS
+
+    by: Literal["grammar", "model", "endpoint", "file", "alt_text", "captioner"] = "grammar"
+    kinds: dict[str, float] | None = Field(None, description="shares of the kinds of captions")
+    attributes: tuple[str, ...] = Field((), description='phrases the kind "attribute" says')
+    domain: str | None = Field(None, description="whose backgrounds: animals, flowers, ...")
+    model: str | None = Field(None, description="folder or name; of an endpoint, its own name")
+    url: str | None = Field(None, description="endpoint: its base, up to and with /v1")
+    key: str = Field(ENDPOINT_KEY, description="endpoint: environment variable of its key")
+    path: str | None = Field(None, description="file: CSV, JSON lines, Parquet or plain lines")
+    source: str | None = Field(None, description="alt_text, captioner: of whose pairs")
+    temperature: float = Field(0.8, gt=0, le=10)
+    top_p: float = Field(0.9, gt=0, le=1)
+    tokens: int = Field(100, ge=1, le=4096, description="at most so many new ones")
+    block: int = Field(16, ge=1, description="captions written at once")
+    concurrency: int = Field(4, ge=1, le=256, description="endpoint: requests at once")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What decides the captions; a source, a file or a model's weights are inputs."""
+        own = [name for name in OWN_SETTINGS[self.by] if name not in (*NOT_CONTENT, "source")]
+        return {"by": self.by, **{n: getattr(self, n) for n in own if n not in ("path", "model")}}
+
+    @model_validator(mode="after")
+    def _are_of_this_way(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name != "by" and name not in OWN_SETTINGS[self.by] and value != field.default:
+                raise ValueError(f"{name} says nothing to captions by {self.by}")
+        for name in NEEDS.get(self.by, ()):
+            if not getattr(self, name):
+                raise ValueError(f"captions by {self.by} need {name}")
+        return self
+
+
+class Painting(BaseModel):
+    """How a generator paints."""
+
+    model_config = SETTINGS
+
+    steps: int = Field(50, ge=1, description="denoising steps; a perturbation takes gamma of them")
+    guidance: float = Field(2.0, ge=0, description="classifier-free guidance")
+    size: int | None = Field(512, ge=8, description="side the generator paints at, pixels")
+    save_size: int | None = Field(256, ge=8, description="side of the saved image, pixels")
+    block: int = Field(8, ge=1, description="images made at once")
+    scheduler: Literal["auto", "ddim", "own"] = Field(
+        "auto", description="auto: DDIM where the pipeline can use it, else its own"
+    )
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keywords of `generate_images` and `perturb_images`."""
+        told = {name: getattr(self, name) for name in ("steps", "guidance", "save_size", "block")}
+        return {**told, "height": self.size, "width": self.size}
+
+
+class Synthesis(Painting):
+    """How images are synthesized: `n` over all classes, or `per_class` of each."""
+
+    n: int | None = Field(None, ge=1, description="images, over all classes")
+    per_class: int | None = Field(None, ge=1, description="images of each class")
+    captions: Writing = Writing()
+
+    @model_validator(mode="after")
+    def _counts_once(self) -> Self:
+        if (self.n is None) == (self.per_class is None):
+            raise ValueError("say one of n and per_class")
+        return self
+
+
+class Perturbation(Painting):
+    """How the images of another source are perturbed."""
+
+    source: str
+    gamma: float = Field(ge=0, le=1, description="0: resizing and codec only; 1: all noise")
+    prompt: str = Field("a photo of {}", description="what the images are denoised with")
+    quality: int = Field(95, ge=1, le=100, description="JPEG quality of the saved image")
