@@ -23,7 +23,7 @@ FLOORS = [
     ["miniature", "terminal"],
     ["study"],
     ["findings", "summary"],
-    ["choices", "gate"],
+    ["choices", "gate", "sourcing"],
     ["trials"],
     ["recipefile"],
     ["recipe"],

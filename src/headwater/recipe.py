@@ -78,6 +78,16 @@ class Source(BaseModel):
         """Which of the five it is."""
         return self._kinds()[0]
 
+    @property
+    def is_curated(self) -> bool:
+        """Whether its pairs pass the rules; those of sets made from curated ones have already."""
+        return self.perturb is None
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The sources it is made from."""
+        return (self.perturb.source,) if self.perturb else ()
+
     def _kinds(self) -> list[str]:
         kinds = ("retrieve", "synthesize", "perturb", "import_", "split")
         return [kind for kind in kinds if getattr(self, kind) is not None]

@@ -2,8 +2,8 @@
 
     sourced/ -> curated/ -> trials/ -> results.parquet -> verdict.json -> report.html
 
-This file orders steps and nothing else: what a step does is in `steps/`, what a trial does in
-`trials.py`.
+This file orders steps and nothing else: what a step does is in `steps/`, how a source becomes a set
+in `sourcing.py`, what a trial does in `trials.py`.
 """
 
 from __future__ import annotations
@@ -26,27 +26,19 @@ from headwater.choices import (
 )
 from headwater.clip import Clip
 from headwater.engine import run_shards
-from headwater.errors import RecipeError, RunError, SetError
+from headwater.errors import RunError, SetError
 from headwater.findings import TEST, judge, tell_results, without_copies
 from headwater.gate import Gate, pass_gate, touched_ids
 from headwater.pairs import set_size
-from headwater.pool import open_pool, vector_models
-from headwater.recipe import Arm, PoolPlace, Recipe, Source, refuse_other_study
+from headwater.recipe import Arm, Recipe, refuse_other_study
 from headwater.recipefile import load_recipe, move
 from headwater.report import render_report
-from headwater.steps.curation.copies import copy_descriptor, copy_threshold
-from headwater.steps.curation.curate import curate
-from headwater.steps.embed import embed
+from headwater.sourcing import Sourcing
 from headwater.steps.evaluate import evaluate, off_the_shelf_head
-from headwater.steps.importing import import_images
-from headwater.steps.novelty import find_near_copies
-from headwater.steps.retrieve import retrieve
-from headwater.steps.synthesis.perturb import perturb
-from headwater.steps.synthesis.synthesize import synthesize
 from headwater.store import DONE, Json, write_json, write_table, write_text
-from headwater.summary import NOVELTY, Telling, costs, report_data, summarize
-from headwater.task import Task, load_task
-from headwater.trials import Heat, open_learner, reference_folder, rehearse, run_heat, test_splits
+from headwater.summary import Telling, costs, report_data, summarize
+from headwater.task import Task
+from headwater.trials import Heat, reference_folder, rehearse, run_heat, test_splits
 
 
 @dataclass(frozen=True)
@@ -59,50 +51,23 @@ class Study:
     workers: int | None = None
 
     @cached_property
-    def task(self) -> Task:
-        """The recipe's task."""
-        return load_task(self.recipe.task)
-
-    @cached_property
-    def clip(self) -> Clip:
-        """The learner as it comes, before any training."""
-        return open_learner(self.recipe.learner)
+    def sourcing(self) -> Sourcing:
+        """The sets of the study, and how they are made."""
+        return Sourcing(self.root, self.recipe, self.engine, self.workers)
 
     @property
-    def pool(self) -> PoolPlace:
-        """The recipe's pool, which validation made sure is there where it is needed."""
-        assert self.recipe.pool is not None
-        return self.recipe.pool
+    def task(self) -> Task:
+        """The recipe's task."""
+        return self.sourcing.task
 
-    @cached_property
-    def retriever(self) -> Clip:
-        """The model of the pool's vectors: the one it names, or else the learner."""
-        return open_learner(self.pool.model) if self.pool.model else self.clip
-
-    def vectors(self) -> Path | None:
-        """The pool's vectors where it does not carry any: those made for this study.
-
-        Raises:
-            RecipeError: the pool carries vectors, but nobody says of which model.
-        """
-        if not vector_models(open_pool(self.pool.path).shards[0]):
-            embed(self.pool.path, self.root / "vectors", clip=self.retriever)
-            return self.root / "vectors"
-        if self.pool.model is None:
-            raise RecipeError(
-                f"the pool {self.pool.name} carries vectors of a model not named",
-                expected="pool.model", seen="none", do="Say which model made them.",
-            )  # fmt: skip
-        return None
-
-    def sourced(self, source: str) -> Path:
-        """The set as it was made."""
-        return self.root / "sourced" / source
+    @property
+    def clip(self) -> Clip:
+        """The learner as it comes, before any training."""
+        return self.sourcing.clip
 
     def training_set(self, source: str) -> Path:
-        """The set that is trained on: curated, or perturbed from a curated one."""
-        perturbed = self.recipe.sources[source].perturb is not None
-        return self.sourced(source) if perturbed else self.root / "curated" / source
+        """The set of a source that is trained on."""
+        return self.sourcing.training_set(source)
 
     @cached_property
     def choices(self) -> dict[str, Choice]:
@@ -270,8 +235,7 @@ def run_study(
         >>> study = run_study(load_recipe("roses.yaml"), Path("out/roses"))  # doctest: +SKIP
     """
     study = Study(out, settle(recipe, out), engine, workers)
-    for name in source_order(recipe):
-        make_source(study, name)
+    study.sourcing.make_all()
     pass_gate(study.gate, allow_leaks=allow_leaks)
     examine_off_the_shelf(study)
     errors = choose_sources(study)
@@ -329,78 +293,6 @@ def settle(recipe: Recipe, out: Path) -> Recipe:
         refuse_other_study(before, Recipe.model_validate(yaml.safe_load(now.dump())), out)
     write_text(path, now.dump())
     return recipe
-
-
-def source_order(recipe: Recipe) -> list[str]:
-    """The sources in an order in which each finds its parent made.
-
-    Perturbed sets come from sets that are not perturbed themselves.
-    """
-    return sorted(recipe.sources, key=lambda name: recipe.sources[name].perturb is not None)
-
-
-def make_source(study: Study, name: str) -> None:
-    """Source one set and curate it."""
-    source = study.recipe.sources[name]
-    MAKERS[source.kind](study, name, source)
-    how = study.recipe.curation(name)
-    made, kept = study.sourced(name), study.training_set(name)
-    if source.perturb is None:
-        curate(
-            made, study.task, kept, clip=study.clip, how=how, engine=study.engine,
-            workers=study.workers,
-        )  # fmt: skip
-    if source.synthesize is not None and study.recipe.pool is not None:
-        out = study.root / NOVELTY / name
-        find_near_copies(
-            kept, study.pool.path, out, descriptor=copy_descriptor(how),
-            threshold=copy_threshold(how, study.recipe.curate),
-        )  # fmt: skip
-
-
-def _retrieve(study: Study, name: str, source: Source) -> None:
-    assert source.retrieve is not None
-    how, pool = source.retrieve, study.pool
-    retrieve(
-        pool.path, study.task, study.sourced(name), how=how, seed=study.recipe.seed,
-        pool_name=pool.name, clip=study.retriever if how.asks_a_model else None,
-        vectors=study.vectors() if how.asks_a_model else None, engine=study.engine,
-        workers=study.workers,
-    )  # fmt: skip
-
-
-def _synthesize(study: Study, name: str, source: Source) -> None:
-    assert source.synthesize is not None
-    assert study.recipe.generator is not None
-    synthesize(
-        study.task, study.sourced(name), generator=study.recipe.generator,
-        how=source.synthesize, seed=study.recipe.seed, name=name,
-    )  # fmt: skip
-
-
-def _perturb(study: Study, name: str, source: Source) -> None:
-    assert source.perturb is not None
-    perturb(
-        study.training_set(source.perturb.source), study.task, study.sourced(name),
-        generator=study.recipe.generator, how=source.perturb, seed=study.recipe.seed,
-    )  # fmt: skip
-
-
-def _import(study: Study, name: str, source: Source) -> None:
-    folder = Path(str(source.import_)) if source.import_ else study.task.folder(str(source.split))
-    import_images(
-        folder, study.task, study.sourced(name), name=name, engine=study.engine,
-        workers=study.workers,
-    )  # fmt: skip
-
-
-MAKERS = {
-    "retrieve": _retrieve,
-    "synthesize": _synthesize,
-    "perturb": _perturb,
-    "import_": _import,
-    "split": _import,
-}
 
 
 def examine_off_the_shelf(study: Study) -> None:

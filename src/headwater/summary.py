@@ -23,13 +23,13 @@ from headwater.recipe import OFF_THE_SHELF, Recipe
 from headwater.recipefile import move
 from headwater.report.data import ReportData, measured
 from headwater.report.pixels import pixels_notes
+from headwater.sourcing import NOVELTY
 from headwater.splits import load_split
 from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
 from headwater.task import Task
 
 GALLERY = 6  # images a class and row
 GROUND_TRUTH = "ground truth"
-NOVELTY = "novelty"  # the folder that tells how new synthetic images are
 
 
 @dataclass(frozen=True)
