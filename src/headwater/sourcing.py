@@ -1,0 +1,160 @@
+"""The sets of a study: each source of a recipe made, curated, and looked at, in their order.
+
+sourced/NAME     as it was made
+curated/NAME     what is trained on; sets made from curated ones are not curated again
+novelty/NAME     of a synthetic set: which images the pool has already
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from headwater.clip import Clip
+from headwater.errors import RecipeError
+from headwater.pool import open_pool, vector_models
+from headwater.recipe import PoolPlace, Recipe, Source
+from headwater.steps.curation.copies import copy_descriptor, copy_threshold
+from headwater.steps.curation.curate import curate
+from headwater.steps.embed import embed
+from headwater.steps.importing import import_images
+from headwater.steps.novelty import find_near_copies
+from headwater.steps.retrieve import retrieve
+from headwater.steps.synthesis.perturb import perturb
+from headwater.steps.synthesis.synthesize import synthesize
+from headwater.task import Task, load_task
+from headwater.trials import open_learner
+
+NOVELTY = "novelty"
+
+
+@dataclass(frozen=True)
+class Sourcing:
+    """A recipe's sources, and the folder their sets are made in."""
+
+    root: Path
+    recipe: Recipe
+    engine: str = "local"
+    workers: int | None = None
+
+    @cached_property
+    def task(self) -> Task:
+        """The recipe's task."""
+        return load_task(self.recipe.task)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The learner as it comes, before any training."""
+        return open_learner(self.recipe.learner)
+
+    @property
+    def pool(self) -> PoolPlace:
+        """The recipe's pool, which validation made sure is there where it is needed."""
+        assert self.recipe.pool is not None
+        return self.recipe.pool
+
+    @cached_property
+    def retriever(self) -> Clip:
+        """The model of the pool's vectors: the one it names, or else the learner."""
+        return open_learner(self.pool.model) if self.pool.model else self.clip
+
+    def vectors(self) -> Path | None:
+        """The pool's vectors where it does not carry any: those made for this study.
+
+        Raises:
+            RecipeError: the pool carries vectors, but nobody says of which model.
+        """
+        if not vector_models(open_pool(self.pool.path).shards[0]):
+            embed(self.pool.path, self.root / "vectors", clip=self.retriever)
+            return self.root / "vectors"
+        if self.pool.model is None:
+            raise RecipeError(
+                f"the pool {self.pool.name} carries vectors of a model not named",
+                expected="pool.model", seen="none", do="Say which model made them.",
+            )  # fmt: skip
+        return None
+
+    def sourced(self, source: str) -> Path:
+        """The set as it was made."""
+        return self.root / "sourced" / source
+
+    def training_set(self, source: str) -> Path:
+        """The set that is trained on: curated, or made from one that is."""
+        curated = self.recipe.sources[source].is_curated
+        return self.root / "curated" / source if curated else self.sourced(source)
+
+    def make_all(self) -> None:
+        """Make every set that is not made yet, each after those it is made from."""
+        for name in source_order(self.recipe):
+            self.make(name)
+
+    def make(self, name: str) -> None:
+        """Make the set of one source, curate it, and look how new it is."""
+        source = self.recipe.sources[name]
+        MAKERS[source.kind](self, name, source)
+        how = self.recipe.curation(name)
+        made, kept = self.sourced(name), self.training_set(name)
+        if source.is_curated:
+            curate(
+                made, self.task, kept, clip=self.clip, how=how, engine=self.engine,
+                workers=self.workers,
+            )  # fmt: skip
+        if source.synthesize is not None and self.recipe.pool is not None:
+            out = self.root / NOVELTY / name
+            find_near_copies(
+                kept, self.pool.path, out, descriptor=copy_descriptor(how),
+                threshold=copy_threshold(how, self.recipe.curate),
+            )  # fmt: skip
+
+
+def source_order(recipe: Recipe) -> list[str]:
+    """The sources in an order in which each finds those it is made from."""
+    parents = {name: source.parents for name, source in recipe.sources.items()}
+    return list(TopologicalSorter(parents).static_order())
+
+
+def _retrieve(study: Sourcing, name: str, source: Source) -> None:
+    assert source.retrieve is not None
+    how, pool = source.retrieve, study.pool
+    retrieve(
+        pool.path, study.task, study.sourced(name), how=how, seed=study.recipe.seed,
+        pool_name=pool.name, clip=study.retriever if how.asks_a_model else None,
+        vectors=study.vectors() if how.asks_a_model else None, engine=study.engine,
+        workers=study.workers,
+    )  # fmt: skip
+
+
+def _synthesize(study: Sourcing, name: str, source: Source) -> None:
+    assert source.synthesize is not None
+    assert study.recipe.generator is not None
+    synthesize(
+        study.task, study.sourced(name), generator=study.recipe.generator,
+        how=source.synthesize, seed=study.recipe.seed, name=name,
+    )  # fmt: skip
+
+
+def _perturb(study: Sourcing, name: str, source: Source) -> None:
+    assert source.perturb is not None
+    perturb(
+        study.training_set(source.perturb.source), study.task, study.sourced(name),
+        generator=study.recipe.generator, how=source.perturb, seed=study.recipe.seed,
+    )  # fmt: skip
+
+
+def _import(study: Sourcing, name: str, source: Source) -> None:
+    folder = Path(str(source.import_)) if source.import_ else study.task.folder(str(source.split))
+    import_images(
+        folder, study.task, study.sourced(name), name=name, engine=study.engine,
+        workers=study.workers,
+    )  # fmt: skip
+
+
+MAKERS = {
+    "retrieve": _retrieve,
+    "synthesize": _synthesize,
+    "perturb": _perturb,
+    "import_": _import,
+    "split": _import,
+}
