@@ -5,7 +5,8 @@ Results go to standard output (`--json` for machines), progress and errors to st
     studies.py    demo, run, status, compare, report     sourcing.py   doctor, retrieve, ...
     curation.py   curate                                 pools.py      pool describe, pool embed
     looking.py    why, task list, task show              labelling.py  task label
-    learning.py   adapt, evaluate, predict               options.py    what they share
+    learning.py   adapt, evaluate, predict               synthesis.py  synthesize, perturb
+    options.py    what they share
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from headwater.cli import (  # noqa: F401, add commands
     pools,
     sourcing,
     studies,
+    synthesis,
 )
 from headwater.cli.apps import app
 from headwater.errors import HeadwaterError, RunError, plain

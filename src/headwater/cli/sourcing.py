@@ -12,26 +12,20 @@ from headwater.cli.apps import app
 from headwater.cli.options import (
     Activation,
     AsJson,
-    Block,
     Config,
     Engine,
-    Guidance,
     Mode,
     Out,
     PoolName,
     PoolOption,
     PoolPath,
     Pretrained,
-    SaveSize,
     Seed,
-    SetFolder,
-    Size,
     TaskName,
     Workers,
     open_model,
     settings,
 )
-from headwater.errors import InputError
 
 
 @app.command()
@@ -123,70 +117,6 @@ def retrieve(
         clip=open_model(asked, pretrained, config, activation) if asked else None, vectors=vectors,
         engine=engine, workers=workers,
     )  # fmt: skip
-    terminal.show(counts, as_json, terminal.pairs)
-
-
-@app.command()
-def synthesize(
-    task: TaskName,
-    out: Out,
-    generator: Annotated[str, typer.Option(help="A diffusers pipeline: a folder or a name.")],
-    n: Annotated[int, typer.Option("-n", help="Images, over all classes.")],
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
-    guidance: Guidance = 2.0,
-    size: Size = 512,
-    save_size: SaveSize = 256,
-    block: Block = 8,
-    name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "synthetic",
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Images painted by a generator for every class of a task, as a set.
-
-    Example: headwater synthesize --task roses.yaml --generator sd15 -n 500 --out sets/synthetic
-    """
-    from headwater.steps.synthesis.settings import Synthesis
-    from headwater.steps.synthesis.synthesize import synthesize as step
-    from headwater.task import load_task
-
-    how = settings(
-        Synthesis, n=n, steps=steps, guidance=guidance, size=size, save_size=save_size, block=block
-    )
-    counts = step(load_task(task), out, generator=generator, how=how, seed=seed, name=name)
-    terminal.show(counts, as_json, terminal.pairs)
-
-
-@app.command()
-def perturb(
-    source: SetFolder,
-    task: TaskName,
-    out: Out,
-    gamma: Annotated[float, typer.Option(help="Strength: 0 codec only, 1 all noise.")],
-    generator: Annotated[str | None, typer.Option(help="A diffusers pipeline.")] = None,
-    prompt: Annotated[str, typer.Option(help="{} is the class name.")] = "a photo of {}",
-    steps: Annotated[int, typer.Option(help="Denoising steps of a whole run.")] = 50,
-    guidance: Guidance = 2.0,
-    size: Size = 512,
-    save_size: SaveSize = 256,
-    block: Block = 8,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """The images of a set after noise and denoising at strength gamma, as a set.
-
-    Example: headwater perturb sets/kept --task roses.yaml --gamma 0.4 --generator sd15 --out g4
-    """
-    from headwater.steps.synthesis.perturb import perturb as step
-    from headwater.steps.synthesis.settings import Perturbation
-    from headwater.task import load_task
-
-    if gamma > 0 and generator is None:
-        raise InputError("gamma above 0 needs a generator", do="Give --generator.")
-    how = settings(
-        Perturbation, source=source.name, gamma=gamma, prompt=prompt, steps=steps,
-        guidance=guidance, size=size, save_size=save_size, block=block,
-    )  # fmt: skip
-    counts = step(source, load_task(task), out, generator=generator, how=how, seed=seed)
     terminal.show(counts, as_json, terminal.pairs)
 
 
