@@ -20,7 +20,7 @@ from headwater.steps.curation.copies import copy_descriptor, copy_threshold
 from headwater.steps.curation.curate import curate
 from headwater.steps.embed import embed
 from headwater.steps.importing import import_images
-from headwater.steps.novelty import find_near_copies
+from headwater.steps.novelty.novelty import find_near_copies
 from headwater.steps.retrieve import retrieve
 from headwater.steps.synthesis.perturb import perturb
 from headwater.steps.synthesis.synthesize import synthesize

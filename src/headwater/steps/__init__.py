@@ -3,6 +3,6 @@
 embed       a pool -> vectors            retrieve, synthesis, importing -> a set
 curation/   a set -> its best pairs      adapt, evaluate, predict -> models, predictions
 looking/    a set -> pages, stories      labelling/  a pool -> a page -> a split
-leaks, agreement    before training      novelty     near-copies of a set in a pool
+leaks, agreement    before training      novelty/    a set, a pool -> how new its images are
 sets, exam, described, settings, pairlist, thumbnails   what several verbs share
 """
