@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,29 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMPipeline,
-    DiffusionPipeline,
-    FlowMatchEulerDiscreteScheduler,
-    PNDMScheduler,
-    UNet2DModel,
-)
+from diffusers import DiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from tests.tiny_pipeline import SIDE, build_tiny_pipeline, one_thread
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from headwater.errors import InputError, ModelError, RunError
+from headwater.errors import InputError, RunError
+from headwater.synthesize.generator import load_generator, native_size
 from headwater.synthesize.images import (
     BLANK,
     NAN,
     UNSAFE,
     generate_images,
-    generator_digest,
-    load_generator,
-    native_size,
     noise,
 )
 
@@ -218,32 +208,6 @@ def test_settings_out_of_range_are_refused_before_any_work(wrong: dict[str, Any]
         generate_images(static, CAPTIONS[:3], **{"seed": 0} | wrong)
 
 
-def test_the_scheduler_is_ddim_unless_the_pipeline_s_own_is_wanted(copy: Path) -> None:
-    own = PNDMScheduler(steps_offset=1, skip_prk_steps=True, beta_schedule="scaled_linear")
-    own.save_pretrained(copy / "scheduler")
-    set_scheduler(copy, "PNDMScheduler")
-    assert type(load_generator(copy, scheduler=None).scheduler) is PNDMScheduler
-    ddim = load_generator(copy).scheduler
-    assert type(ddim) is DDIMScheduler
-    assert ddim.config.beta_schedule == "scaled_linear"
-    assert not ddim.config.clip_sample
-
-
-def test_a_flow_matching_pipeline_is_not_forced_into_ddim(copy: Path) -> None:
-    FlowMatchEulerDiscreteScheduler().save_pretrained(copy / "scheduler")
-    set_scheduler(copy, "FlowMatchEulerDiscreteScheduler")
-    with pytest.raises(ModelError, match="Set the scheduler to none"):
-        load_generator(copy)
-    with pytest.raises(InputError, match='expected "ddim" or none'):
-        load_generator(copy, scheduler="euler")
-
-
-def set_scheduler(folder: Path, name: str) -> None:
-    index = json.loads((folder / "model_index.json").read_text())
-    index["scheduler"] = ["diffusers", name]
-    (folder / "model_index.json").write_text(json.dumps(index))
-
-
 def test_nothing_but_headwater_shows_progress(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,78 +215,3 @@ def test_nothing_but_headwater_shows_progress(
     list(generate_images(pipeline, CAPTIONS[:1], **QUICK))
     seen = capfd.readouterr()
     assert (seen.out, seen.err) == ("", "")
-
-
-def refused(folder: Path | str, says: str) -> None:
-    with pytest.raises(ModelError, match=says) as caught:
-        load_generator(folder)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_generator_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "nothing", "no generator there")
-    refused("no such name!", "no generator no such name!")
-    refused(tmp_path, "expected an? model_index.json")
-
-
-def test_a_half_written_generator_is_refused(copy: Path) -> None:
-    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    refused(copy, "cannot load the generator copy")
-    weights.unlink()
-    refused(copy, "cannot load the generator copy")
-    (copy / "model_index.json").write_text('{"_class_name": "Stable')
-    refused(copy, "is not JSON")
-
-
-@pytest.mark.parametrize("part", ["unet", "text_encoder"])
-def test_pickled_weights_are_refused(copy: Path, part: str) -> None:
-    whole = load_generator(copy)
-    next((copy / part).glob("*.safetensors")).unlink()
-    name = {"unet": "diffusion_pytorch_model.bin", "text_encoder": "pytorch_model.bin"}[part]
-    torch.save(getattr(whole, part).state_dict(), copy / part / name)
-    refused(copy, "with weights as .safetensors")
-
-
-@pytest.mark.parametrize("script", ["None.py", "pipeline.py", "unet/model.py"])
-def test_a_generator_that_brings_code_is_refused_and_not_run(copy: Path, script: str) -> None:
-    (copy / script).write_text(f"open({str(copy / 'ran')!r}, 'w')")
-    refused(copy, script.rpartition("/")[2])
-    assert not (copy / "ran").exists()
-
-
-def test_a_generator_that_names_a_foreign_library_is_refused(copy: Path) -> None:
-    index = json.loads((copy / "model_index.json").read_text())
-    index["unet"] = ["antigravity", "Unet"]
-    (copy / "model_index.json").write_text(json.dumps(index))
-    refused(copy, "saw antigravity")
-
-
-def test_a_pipeline_without_text_is_refused(tmp_path: Path) -> None:
-    unet = UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
-    )
-    DDPMPipeline(unet=unet, scheduler=DDIMScheduler()).save_pretrained(tmp_path / "blind")
-    refused(tmp_path / "blind", "draws no images from text")
-
-
-def test_an_unknown_device_is_refused(folder: Path) -> None:
-    with pytest.raises(ModelError, match="on nonsense"):
-        load_generator(folder, device="nonsense")
-
-
-def test_the_digest_is_of_contents_and_not_of_the_place(folder: Path, copy: Path) -> None:
-    assert generator_digest(copy) == generator_digest(folder)
-    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    assert generator_digest(copy) != generator_digest(folder)
-
-
-def test_the_tiny_pipeline_is_the_same_every_time(folder: Path, tmp_path: Path) -> None:
-    assert generator_digest(build_tiny_pipeline(tmp_path)) == generator_digest(folder)

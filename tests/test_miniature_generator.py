@@ -29,7 +29,8 @@ from headwater.prompts import fill
 from headwater.steps.synthesis.settings import Perturbation, Synthesis, Writing
 from headwater.steps.synthesis.synthesize import synthesize
 from headwater.store import digest_folder
-from headwater.synthesize.images import generate_images, load_generator
+from headwater.synthesize.generator import load_generator
+from headwater.synthesize.images import generate_images
 from headwater.synthesize.perturb import perturb_images
 from headwater.task import load_task
 

@@ -24,7 +24,8 @@ from headwater.errors import InputError, ModelError
 from headwater.steps.synthesis.perturb import perturb
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import read_json
-from headwater.synthesize.images import NAN, load_generator, noise
+from headwater.synthesize.generator import load_generator
+from headwater.synthesize.images import NAN, noise
 from headwater.synthesize.perturb import (
     image_to_image,
     letterbox,

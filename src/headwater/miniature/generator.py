@@ -28,7 +28,7 @@ from headwater.miniature.learner import LOOK_EVERY, contrastive_steps, threads, 
 from headwater.miniature.scans import SIZE
 from headwater.miniature.tokens import CONTEXT
 from headwater.progress import track
-from headwater.synthesize.images import library_silence
+from headwater.synthesize.generator import library_silence
 
 LATENTS = 8  # channels of a latent, of 48 values a patch
 PATCH = 4  # pixels a side; two halvings

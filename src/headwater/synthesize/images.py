@@ -8,27 +8,20 @@ point sums differ in their last bits between batch sizes.
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby, pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, pipelines
-from diffusers.utils import logging as diffusers_logging
+from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
-from transformers.utils import logging as transformers_logging
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError, RunError
-from headwater.store import digest_folder, stable_seed
+from headwater.store import stable_seed
 
-INDEX = "model_index.json"
 STEPS = 50  # with guidance 2.0 and DDIM, eta 0: the paper's settings for Stable Diffusion 1.5
 GUIDANCE = 2.0
 BLOCK = 8
@@ -47,77 +40,6 @@ class Generated(NamedTuple):
     """uint8 (h, w, 3); where `reason` is given, whatever the pipeline returned."""
     reason: str | None
     """None, `NAN`, `BLANK` or `UNSAFE`."""
-
-
-def load_generator(
-    name_or_folder: str | Path, *, device: str | None = None, scheduler: str | None = "ddim"
-) -> DiffusionPipeline:
-    """A text-to-image pipeline, ready to draw.
-
-    Weights are read from safetensors only and no code of the pipeline's own is run.
-
-    Args:
-        name_or_folder: a folder with a `model_index.json`, or a name on the Hugging Face Hub.
-        device: as torch names it; None is the GPU where there is one, else the CPU.
-        scheduler: "ddim" (the paper's choice), or None to keep the pipeline's own.
-
-    Raises:
-        ModelError: no such pipeline, one that is half written, holds pickled weights or code,
-            cannot use the scheduler, or draws no images from text.
-
-    Example:
-        >>> load_generator("./no-such-folder")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        headwater.errors.ModelError: no generator there: expected a folder, saw no-such-folder. ...
-    """
-    folder = find_generator(name_or_folder)
-    try:
-        with library_silence():
-            pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-    except Exception as error:  # whatever the parts of a broken pipeline raise
-        raise ModelError(
-            f"cannot load the generator {folder.name}", seen=_brief(error),
-            do="Check that it is whole, with weights as .safetensors.",
-        ) from error  # fmt: skip
-    _check_signature(pipeline)
-    pipeline.set_progress_bar_config(disable=True)
-    if scheduler is not None:
-        pipeline.scheduler = _scheduler(scheduler, pipeline)
-    return _move(pipeline, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def find_generator(name_or_folder: str | Path) -> Path:
-    """The local folder of a pipeline, fetched from the Hub if it is named there.
-
-    Raises:
-        ModelError: no folder, no such name, no readable `model_index.json`, or code in it.
-    """
-    folder = Path(name_or_folder).expanduser()
-    if not folder.exists():
-        folder = _download(str(name_or_folder))
-    if not folder.is_dir() or not (folder / INDEX).is_file():
-        raise ModelError(f"{folder.name} is not a diffusers pipeline", expected=f"an {INDEX} in it")
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except ValueError:
-        raise ModelError(f"the {INDEX} of {folder.name} is not JSON") from None
-    foreign = _foreign_code(folder, index)
-    if foreign:
-        raise ModelError(
-            f"the generator {folder.name} brings code of its own",
-            expected="classes of diffusers and transformers", seen=foreign,
-        )  # fmt: skip
-    return folder
-
-
-def generator_digest(name_or_folder: str | Path) -> str:
-    """The sha256, in hex, over names and contents of the pipeline's files; for records.
-
-    Raises:
-        ModelError: as `find_generator`.
-    """
-    return digest_folder(find_generator(name_or_folder))
 
 
 def generate_images(
@@ -254,22 +176,6 @@ def resize(image: Image8, side: int | None) -> Image8:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def native_size(pipeline: DiffusionPipeline) -> tuple[int, int]:
-    """Height and width in pixels that a pipeline draws when it is not told.
-
-    Raises:
-        ModelError: the pipeline does not say.
-    """
-    network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-    cells = getattr(pipeline, "default_sample_size", None)
-    cells = cells or getattr(getattr(network, "config", None), "sample_size", None)
-    if not cells:
-        raise ModelError("the generator does not say what size it draws",
-                         do="Give height and width.")  # fmt: skip
-    height, width = (cells, cells) if isinstance(cells, int) else cells
-    return height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor
-
-
 def check_settings(*, steps: int, guidance: float, sides: Sequence[int | None], block: int) -> None:
     """Refuse what no pipeline can do, before the first image is made.
 
@@ -305,86 +211,3 @@ def _check_indices(indices: Sequence[int], captions: Sequence[str]) -> None:
     ascending = all(a < b for a, b in pairwise(indices))
     if len(indices) and (not ascending or indices[0] < 0):
         raise InputError("image indices", expected="ascending from 0 or more", seen="another order")
-
-
-def _foreign_code(folder: Path, index: Any) -> str | None:
-    # Diffusers runs some .py files, and imports any installed module the index names, even
-    # where remote code is not trusted.
-    scripts = sorted(path.name for path in folder.rglob("*.py"))
-    if scripts or not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
-        return scripts[0] if scripts else f"no class name in {INDEX}"
-    parts = [value for value in index.values() if isinstance(value, list) and value]
-    libraries = [part[0] for part in parts if isinstance(part[0], str)]
-    return next((library for library in libraries if not _is_known(library)), None)
-
-
-def _is_known(library: str) -> bool:
-    # Parts may also lie in a module of one pipeline, as Stable Diffusion's safety checker does.
-    return library in ("diffusers", "transformers") or hasattr(pipelines, library)
-
-
-def _check_signature(pipeline: DiffusionPipeline) -> None:
-    needed = {"prompt", "generator", "num_inference_steps", "guidance_scale", "output_type"}
-    if not needed <= set(inspect.signature(pipeline.__call__).parameters):
-        raise ModelError(
-            "the generator draws no images from text", expected="a text-to-image pipeline",
-            seen=type(pipeline).__name__,
-        )  # fmt: skip
-
-
-def _scheduler(name: str, pipeline: DiffusionPipeline) -> DDIMScheduler:
-    if name != "ddim":
-        raise InputError("an unknown scheduler", expected='"ddim" or none', seen=repr(name))
-    own = pipeline.scheduler
-    if DDIMScheduler not in (type(own), *own.compatibles):
-        raise ModelError(
-            f"{type(pipeline).__name__} cannot use the scheduler ddim",
-            seen=type(own).__name__, do="Set the scheduler to none to keep its own.",
-        )  # fmt: skip
-    # DDIM clips to [-1, 1] unless told otherwise, which is for pixels and ruins latents.
-    return DDIMScheduler.from_config(own.config, clip_sample=own.config.get("clip_sample", False))
-
-
-def _move(pipeline: DiffusionPipeline, device: str) -> DiffusionPipeline:
-    try:
-        return pipeline.to(device)
-    except (RuntimeError, AssertionError) as error:  # an unknown, absent or full device
-        raise ModelError(f"cannot put the generator on {device}", seen=_brief(error)) from error
-
-
-def _download(name: str) -> Path:
-    if name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
-        raise ModelError("no generator there", expected="a folder", seen=Path(name).name,
-                         do="Check the path.")  # fmt: skip
-    try:
-        with library_silence():
-            return Path(DiffusionPipeline.download(name, use_safetensors=True))
-    except Exception as error:  # no such name, no network, pickled weights only
-        raise ModelError(
-            f"no generator {name}", expected="a folder, or a pipeline on the Hugging Face Hub",
-            seen=_brief(error),
-        ) from error  # fmt: skip
-
-
-def _brief(error: Exception) -> str:
-    # Diffusers may follow the first line with a page of advice.
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
-
-
-@contextmanager
-def library_silence() -> Iterator[None]:
-    """Keep the libraries from showing bars and advice of their own while a pipeline is opened."""
-    told = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
-    switches = [
-        log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
-    ]
-    for log in switches:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(told)
-        for log in switches:
-            log.enable_progress_bar()

@@ -18,13 +18,13 @@ from PIL import Image
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
+from headwater.synthesize.generator import native_size
 from headwater.synthesize.images import (
     BLOCK,
     GUIDANCE,
     STEPS,
     Generated,
     check_settings,
-    native_size,
     noise,
     resize,
     run_pipeline,

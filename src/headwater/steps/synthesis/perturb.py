@@ -18,7 +18,7 @@ from headwater.prompts import fill
 from headwater.steps.sets import Part, finish_set, make_parts, sift
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import Json, read_step, step, write_json
-from headwater.synthesize.images import generator_digest, load_generator
+from headwater.synthesize.generator import generator_digest, load_generator
 from headwater.synthesize.perturb import perturb_images
 from headwater.task import Task
 

@@ -17,7 +17,8 @@ from headwater.steps.sets import Part, finish_set, make_parts, sift
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.store import Json, step
 from headwater.synthesize.captions import KINDS, write_captions
-from headwater.synthesize.images import generate_images, generator_digest, load_generator
+from headwater.synthesize.generator import generator_digest, load_generator
+from headwater.synthesize.images import generate_images
 from headwater.task import Task
 
 GATES = ("made", "valid")

@@ -1,0 +1,230 @@
+"""Opening a generator: any diffusers text-to-image pipeline, from a folder or from the Hub.
+
+Weights come from safetensors only, nothing is unpickled and no code of a pipeline's own is run.
+What a generator draws is `images.py`, how much of a caption it reads `limits.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, pipelines
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from headwater.errors import InputError, ModelError
+from headwater.store import digest_folder
+
+INDEX = "model_index.json"
+SCHEDULERS = ("auto", "ddim", "own")
+PRECISIONS = ("float32", "float16", "bfloat16")
+
+
+def load_generator(
+    name_or_folder: str | Path,
+    *,
+    device: str | None = None,
+    scheduler: str = "auto",
+    precision: str = "float32",
+) -> DiffusionPipeline:
+    """A text-to-image pipeline, ready to draw.
+
+    Weights are read from safetensors only and no code of the pipeline's own is run.
+
+    Args:
+        name_or_folder: a folder with a `model_index.json`, or a name on the Hugging Face Hub.
+        device: as torch names it; None is the GPU where there is one, else the CPU.
+        scheduler: "ddim" (the paper's choice), "own" (as the pipeline came), or "auto": DDIM
+            where the pipeline can use it, else its own. `chosen` tells which it was.
+        precision: of the weights: "float32", "float16" or "bfloat16".
+
+    Raises:
+        ModelError: no such pipeline, one that is half written, holds pickled weights or code,
+            cannot use the scheduler, or draws no images from text.
+        InputError: an unknown scheduler or precision.
+
+    Example:
+        >>> load_generator("./no-such-folder")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        headwater.errors.ModelError: no generator there: expected a folder, saw no-such-folder. ...
+    """
+    _check_known("scheduler", scheduler, SCHEDULERS)
+    _check_known("precision", precision, PRECISIONS)
+    folder = find_generator(name_or_folder)
+    try:
+        with library_silence():
+            pipeline = DiffusionPipeline.from_pretrained(
+                folder, use_safetensors=True, dtype=getattr(torch, precision)
+            )
+    except Exception as error:  # whatever the parts of a broken pipeline raise
+        raise ModelError(
+            f"cannot load the generator {folder.name}", seen=_brief(error),
+            do="Check that it is whole, with weights as .safetensors.",
+        ) from error  # fmt: skip
+    _check_signature(pipeline)
+    pipeline.set_progress_bar_config(disable=True)
+    if scheduler == "ddim" or (scheduler == "auto" and _can_use_ddim(pipeline)):
+        pipeline.scheduler = _ddim(pipeline)
+    return _move(pipeline, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def find_generator(name_or_folder: str | Path) -> Path:
+    """The local folder of a pipeline, fetched from the Hub if it is named there.
+
+    Raises:
+        ModelError: no folder, no such name, no readable `model_index.json`, or code in it.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if not folder.exists():
+        folder = _download(str(name_or_folder))
+    if not folder.is_dir() or not (folder / INDEX).is_file():
+        raise ModelError(f"{folder.name} is not a diffusers pipeline", expected=f"an {INDEX} in it")
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except ValueError:
+        raise ModelError(f"the {INDEX} of {folder.name} is not JSON") from None
+    foreign = _foreign_code(folder, index)
+    if foreign:
+        raise ModelError(
+            f"the generator {folder.name} brings code of its own",
+            expected="classes of diffusers and transformers", seen=foreign,
+        )  # fmt: skip
+    return folder
+
+
+def chosen(pipeline: DiffusionPipeline) -> dict[str, str]:
+    """What "auto" and the folder came to, for records: pipeline, scheduler and precision.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> chosen(SimpleNamespace(scheduler=DDIMScheduler(), dtype=torch.float32))
+        {'pipeline': 'SimpleNamespace', 'scheduler': 'DDIMScheduler', 'precision': 'float32'}
+    """
+    return {
+        "pipeline": type(pipeline).__name__,
+        "scheduler": type(pipeline.scheduler).__name__,
+        "precision": str(pipeline.dtype).removeprefix("torch."),
+    }
+
+
+def generator_digest(name_or_folder: str | Path) -> str:
+    """The sha256, in hex, over names and contents of the pipeline's files; for records.
+
+    Raises:
+        ModelError: as `find_generator`.
+    """
+    return digest_folder(find_generator(name_or_folder))
+
+
+def native_size(pipeline: DiffusionPipeline) -> tuple[int, int]:
+    """Height and width in pixels that a pipeline draws when it is not told.
+
+    Raises:
+        ModelError: the pipeline does not say.
+    """
+    network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    cells = getattr(pipeline, "default_sample_size", None)
+    cells = cells or getattr(getattr(network, "config", None), "sample_size", None)
+    if not cells:
+        raise ModelError("the generator does not say what size it draws",
+                         do="Give height and width.")  # fmt: skip
+    height, width = (cells, cells) if isinstance(cells, int) else cells
+    return height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor
+
+
+@contextmanager
+def library_silence() -> Iterator[None]:
+    """Keep the libraries from showing bars and advice of their own while a pipeline is opened."""
+    told = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
+    switches = [
+        log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
+    ]
+    for log in switches:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(told)
+        for log in switches:
+            log.enable_progress_bar()
+
+
+def _foreign_code(folder: Path, index: Any) -> str | None:
+    # Diffusers runs some .py files, and imports any installed module the index names, even
+    # where remote code is not trusted.
+    scripts = sorted(path.name for path in folder.rglob("*.py"))
+    if scripts or not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        return scripts[0] if scripts else f"no class name in {INDEX}"
+    parts = [value for value in index.values() if isinstance(value, list) and value]
+    libraries = [part[0] for part in parts if isinstance(part[0], str)]
+    return next((library for library in libraries if not _is_known(library)), None)
+
+
+def _is_known(library: str) -> bool:
+    # Parts may also lie in a module of one pipeline, as Stable Diffusion's safety checker does.
+    return library in ("diffusers", "transformers") or hasattr(pipelines, library)
+
+
+def _check_signature(pipeline: DiffusionPipeline) -> None:
+    needed = {"prompt", "generator", "num_inference_steps", "guidance_scale", "output_type"}
+    if not needed <= set(inspect.signature(pipeline.__call__).parameters):
+        raise ModelError(
+            "the generator draws no images from text", expected="a text-to-image pipeline",
+            seen=type(pipeline).__name__,
+        )  # fmt: skip
+
+
+def _check_known(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise InputError(f"an unknown {what}", expected=", ".join(known), seen=repr(name))
+
+
+def _can_use_ddim(pipeline: DiffusionPipeline) -> bool:
+    own = pipeline.scheduler
+    return DDIMScheduler in (type(own), *own.compatibles)
+
+
+def _ddim(pipeline: DiffusionPipeline) -> DDIMScheduler:
+    if not _can_use_ddim(pipeline):
+        raise ModelError(
+            f"{type(pipeline).__name__} cannot use the scheduler ddim",
+            seen=type(pipeline.scheduler).__name__, do="Set the scheduler to auto or own.",
+        )  # fmt: skip
+    # DDIM clips to [-1, 1] unless told otherwise, which is for pixels and ruins latents.
+    config = pipeline.scheduler.config
+    return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
+
+
+def _move(pipeline: DiffusionPipeline, device: str) -> DiffusionPipeline:
+    try:
+        return pipeline.to(device)
+    except (RuntimeError, AssertionError) as error:  # an unknown, absent or full device
+        raise ModelError(f"cannot put the generator on {device}", seen=_brief(error)) from error
+
+
+def _download(name: str) -> Path:
+    if name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
+        raise ModelError("no generator there", expected="a folder", seen=Path(name).name,
+                         do="Check the path.")  # fmt: skip
+    try:
+        with library_silence():
+            return Path(DiffusionPipeline.download(name, use_safetensors=True))
+    except Exception as error:  # no such name, no network, pickled weights only
+        raise ModelError(
+            f"no generator {name}", expected="a folder, or a pipeline on the Hugging Face Hub",
+            seen=_brief(error),
+        ) from error  # fmt: skip
+
+
+def _brief(error: Exception) -> str:
+    # Diffusers may follow the first line with a page of advice.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
