@@ -23,6 +23,7 @@ from tests.shard_work import (
     never_answers,
     note,
     own_pid,
+    own_slot,
     raise_stubborn,
     running,
     square,
@@ -31,6 +32,7 @@ from tests.shard_work import (
     wait_until,
 )
 
+from headwater import progress
 from headwater.engine import run_shards
 from headwater.engine.crew import Outcome, outcomes
 from headwater.engine.local import Processes
@@ -61,6 +63,26 @@ def test_a_killed_worker_costs_one_shard(tmp_path: Path, capfd: pytest.CaptureFi
     assert tries(tmp_path) == {1: 1, 2: 1, 3: 2, 4: 1}
     err = capfd.readouterr().err
     assert err.startswith("shard 3 lost its worker (SIGKILL, most often too little memory)")
+
+
+def test_no_two_workers_have_the_same_place(tmp_path: Path) -> None:
+    assert sorted(run_shards(partial(own_slot, tmp_path), [1, 2], workers=2)) == [0, 1]
+    assert run_shards(partial(own_slot, tmp_path), [1, 2], workers=1) == [0, 0]
+
+
+def test_who_takes_the_place_of_a_killed_worker_has_its_place(tmp_path: Path) -> None:
+    assert {*run_shards(partial(own_slot, tmp_path), [0, 1], workers=2)} <= {0, 1}
+    assert tries(tmp_path) == {0: 2, 1: 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_may_count_what_a_shard_stands_for(
+    workers: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", 0)
+    asked = {"label": "painting", "unit": "images", "size": abs}
+    assert run_shards(square, [3, -2], workers=workers, **asked) == [9, 4]
+    assert capsys.readouterr().err.startswith("painting: 5 done in ")
 
 
 def test_a_shard_that_kills_twice_is_named_and_the_others_are_done(tmp_path: Path) -> None:

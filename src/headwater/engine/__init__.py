@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from headwater.engine.crew import Crew, in_worker, outcomes
+from headwater.engine.crew import Crew, in_worker, outcomes, worker_slot
 from headwater.engine.local import Processes, worker_count
 from headwater.errors import InputError
 from headwater.progress import track
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 ENGINES = ("local", "ray")
 
-__all__ = ["ENGINES", "in_worker", "run_shards", "worker_count"]
+__all__ = ["ENGINES", "in_worker", "run_shards", "worker_count", "worker_slot"]
 
 
 def run_shards(
@@ -33,6 +33,8 @@ def run_shards(
     workers: int | None = None,
     label: str = "shards",
     unit: str = "",
+    size: Callable[[Shard], int] | None = None,
+    gpu: bool = False,
 ) -> list[Result]:
     """Apply `work` to every shard and return the results in the order of the shards.
 
@@ -49,6 +51,9 @@ def run_shards(
             in this process. Ray: None keeps every CPU of the cluster busy.
         label: what the progress bar says.
         unit: what it counts, in the plural.
+        size: how many of them a shard stands for; one if not given.
+        gpu: whether a shard wants a GPU of its own where there are any. Ray gives it one; local
+            workers take that of their `worker_slot`, and are as many as the caller says.
 
     Raises:
         InputError: an engine there is not, or whose package or cluster is missing.
@@ -61,11 +66,15 @@ def run_shards(
     """
     if engine not in ENGINES:
         raise InputError("unknown engine", expected=" or ".join(ENGINES), seen=engine)
+    sizes = [size(shard) if size else 1 for shard in shards]
     if engine == "local" and min(worker_count(workers), len(shards)) <= 1:
-        return [work(shard) for shard in track(shards, label=label, unit=unit)]
-    with _crew(work, engine, workers, len(shards)) as crew:
-        done = track(outcomes(crew, shards), label=label, total=len(shards), unit=unit)
-        told = dict(done)
+        shown = track(shards, label=label, total=sum(sizes), unit=unit, size=size)
+        return [work(shard) for shard in shown]
+    with _crew(work, engine, workers, len(shards), gpu) as crew:
+        done = outcomes(crew, shards)
+        told = dict(
+            track(done, label=label, total=sum(sizes), unit=unit, size=lambda one: sizes[one[0]])
+        )
     errors = {number: outcome.error for number, outcome in told.items() if outcome.error}
     if errors:
         raise errors[min(errors)]
@@ -73,10 +82,10 @@ def run_shards(
 
 
 def _crew(
-    work: Callable[[Shard], Result], engine: str, workers: int | None, shards: int
+    work: Callable[[Shard], Result], engine: str, workers: int | None, shards: int, gpu: bool
 ) -> AbstractContextManager[Crew]:
     if engine == "ray":
         from headwater.engine.ray import RayTasks
 
-        return RayTasks(work, workers)
+        return RayTasks(work, workers, gpu=gpu)
     return Processes(work, min(worker_count(workers), shards))

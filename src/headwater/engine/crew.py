@@ -89,11 +89,29 @@ class _Here:
     """What this process is."""
 
     worker = False
+    slot = 0
 
 
 def in_worker() -> bool:
     """Whether this process works on shards for another one, beside others of its kind."""
     return _Here.worker
+
+
+def worker_slot() -> int:
+    """Which of its crew's places this local worker has: from 0 on, no two of them the same.
+
+    Whatever the machine has several of, such as GPUs, is shared out by it. 0 elsewhere.
+
+    Example:
+        >>> worker_slot()
+        0
+    """
+    return _Here.slot
+
+
+def take_slot(slot: int) -> None:
+    """Tell this process which place it has."""
+    _Here.slot = slot
 
 
 def answer(work: bytes, shard: bytes, *, dumps: Callable[[object], bytes] = pickle.dumps) -> bytes:

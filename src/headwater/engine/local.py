@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any
 
-from headwater.engine.crew import Outcome, answer
+from headwater.engine.crew import Outcome, answer, take_slot
 from headwater.errors import InputError
 from headwater.progress import be_quiet
 
@@ -49,6 +49,7 @@ class Processes:
         self._context = process_context([name for name in PRELOAD if name in sys.modules])
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
+        self._slots = list(reversed(range(size)))  # places that no worker has
 
     def __enter__(self) -> Processes:
         return self
@@ -64,7 +65,7 @@ class Processes:
     def start(self, number: int, shard: object) -> None:
         """Give a shard to an idle worker, or to a new one."""
         data = pickle.dumps(shard)
-        worker = self._idle.pop() if self._idle else _Worker(self._context, self._work)
+        worker = self._idle.pop() if self._idle else self._new()
         self._busy[number] = worker
         worker.give(data)
 
@@ -79,18 +80,23 @@ class Processes:
         outcome = worker.take()
         if outcome is None:
             outcome = Outcome(killed=worker.dismiss())
+            self._slots.append(worker.slot)
         else:
             self._idle.append(worker)
         del self._busy[number]
         return outcome
 
+    def _new(self) -> _Worker:
+        return _Worker(self._context, self._work, self._slots.pop())
+
 
 class _Worker:
     """One process, and this end of the pipe to it."""
 
-    def __init__(self, context: Any, work: bytes) -> None:
+    def __init__(self, context: Any, work: bytes, slot: int) -> None:
+        self.slot = slot
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, work))
+        self._process = context.Process(target=_serve, args=(theirs, work, slot))
         self._process.start()
         theirs.close()
         # Either is ready when the worker has answered or has ended.
@@ -147,10 +153,11 @@ def process_context(preload: Sequence[str]) -> Any:
     return context
 
 
-def _serve(pipe: Connection, work: bytes) -> None:
+def _serve(pipe: Connection, work: bytes, slot: int) -> None:
     # Ctrl-C reaches every process of a terminal; the parent alone decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     be_quiet()
+    take_slot(slot)
     end_with_parent()
     with suppress(EOFError, OSError):  # the parent has no more shards, or is gone
         while True:

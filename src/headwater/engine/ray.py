@@ -22,7 +22,7 @@ from headwater.errors import InputError, RunError
 from headwater.progress import be_quiet
 
 PATIENCE = 10.0  # seconds until a cluster that should be there has answered
-IN_FLIGHT = 2  # tasks a CPU: one runs, one is on its way
+IN_FLIGHT = 2  # tasks a CPU or GPU: one runs, one is on its way
 DEATHS = {
     "OutOfMemoryError": "too little memory",
     "WorkerCrashedError": "its process died, most often of too little memory",
@@ -32,12 +32,18 @@ DEATHS = {
 
 
 class RayTasks:
-    """Up to `workers` tasks of one CPU each; by default enough for every CPU of the cluster."""
+    """Up to `workers` tasks of one CPU each; by default enough for every CPU of the cluster.
 
-    def __init__(self, work: Callable[[Any], Any], workers: int | None) -> None:
+    With `gpu`, tasks of one GPU each, the only one they see, where the cluster has any.
+    """
+
+    def __init__(
+        self, work: Callable[[Any], Any], workers: int | None, *, gpu: bool = False
+    ) -> None:
         self._ray = _import_ray()
         self._work = work
         self._workers = workers
+        self._gpu = gpu
         self._flying: dict[Any, int] = {}
         self._open = ExitStack()
 
@@ -50,10 +56,14 @@ class RayTasks:
                 stack.callback(ray.shutdown)
                 _connect(ray, self._workers)
             stack.callback(self._cancel)
-            self.size = _tasks_at_once(ray, self._workers)
+            gpu = self._gpu and ray.cluster_resources().get("GPU", 0) >= 1
+            self.size = _tasks_at_once(ray, self._workers, per="GPU" if gpu else "CPU")
             self._data = ray.put(ray.cloudpickle.dumps(self._work))
             self._task = ray.remote(
-                num_cpus=1, max_retries=0, runtime_env={"env_vars": _threads()}
+                num_cpus=1,
+                num_gpus=int(gpu),
+                max_retries=0,
+                runtime_env={"env_vars": _threads()},
             )(_answer)
             self._open = stack.pop_all()
         return self
@@ -132,9 +142,9 @@ def _left_running() -> str:
     return note.read_text().strip() if note.exists() else ""
 
 
-def _tasks_at_once(ray: Any, workers: int | None) -> int:
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    return worker_count(IN_FLIGHT * cpus if workers is None else workers)
+def _tasks_at_once(ray: Any, workers: int | None, *, per: str = "CPU") -> int:
+    there = int(ray.cluster_resources().get(per, 0))
+    return worker_count(IN_FLIGHT * there if workers is None else workers)
 
 
 def _threads() -> dict[str, str]:

@@ -46,8 +46,11 @@ def make_parts(
     jobs: Sequence[Job],
     *,
     label: str,
+    unit: str = "shards",
+    size: Callable[[Job], int] | None = None,
     engine: str = "local",
     workers: int | None = None,
+    gpu: bool = False,
 ) -> None:
     """Make the parts of a set that are not there yet.
 
@@ -56,13 +59,17 @@ def make_parts(
         work: makes one part; picklable, and pure but for reading its input.
         jobs: what each part is made from; their number is the number of shards.
         label: what the progress bar says.
-        engine, workers: what runs side by side, as `run_shards` takes them.
+        unit, size: what it counts, and how many of them a job stands for; shards if not given.
+        engine, workers, gpu: what runs side by side, as `run_shards` takes them.
     """
     missing = [
         (number, job) for number, job in enumerate(jobs) if not _is_made(folder, number, len(jobs))
     ]
     make = partial(_make, folder, work, len(jobs))
-    run_shards(make, missing, engine=engine, workers=workers, label=label, unit="shards")
+    run_shards(
+        make, missing, engine=engine, workers=workers, label=label, unit=unit,
+        size=(lambda numbered: size(numbered[1])) if size else None, gpu=gpu,
+    )  # fmt: skip
 
 
 def finish_set(
