@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headwater.errors import InputError, TaskError
 from headwater.synthesize.captions import repeated_captions, write_captions
-from headwater.synthesize.captions.backgrounds import BACKGROUNDS
+from headwater.synthesize.captions.backgrounds import GENERAL as BACKGROUNDS
 from headwater.synthesize.captions.grammar import OBJECTS
 from headwater.synthesize.captions.plan import RELATIONS, Deck
 

@@ -9,6 +9,7 @@ required:
       {label: lotus, caption_query: '"lotus" AND "flower"'}]
     prompts: {evaluation: ["a photo of {a} {}."]}
     images: {val: images/val, test: images/test}     # ImageFolder: one folder a class
+    domain: flowers                                  # whose backgrounds captions speak of
 
 The images themselves are read in `splits.py`.
 """
@@ -58,7 +59,10 @@ Boolean = Annotated[str, BeforeValidator(_text), AfterValidator(_readable)]
 
 
 class ClassName(BaseModel):
-    """One class: its unique label, the name shown and prompted with, and its caption queries."""
+    """One class: its unique label, the name shown and prompted with, and its caption queries.
+
+    `backgrounds` are where a generator may paint it; none: those of the task's domain.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +70,7 @@ class ClassName(BaseModel):
     name: Text
     queries: tuple[Text, ...] = ()
     caption_query: tuple[Boolean, ...] = ()
+    backgrounds: tuple[Text, ...] = ()
 
     @field_validator("caption_query", mode="before")
     @classmethod
@@ -120,6 +125,7 @@ class Task(BaseModel):
     classes: tuple[ClassName, ...] = Field(min_length=1)
     prompts: Prompts = Prompts()
     images: dict[str, Path] = Field(default_factory=dict)
+    domain: Text | None = None
 
     @model_validator(mode="after")
     def _labels_are_unique(self) -> Self:
@@ -150,14 +156,19 @@ class Task(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Identifies what was asked: names, prompts and queries, not where images lie."""
-        return digest_value(self.model_dump(mode="json", exclude={"images"}))
+        """Identifies what was asked: names, prompts and queries, not where images lie.
+
+        Nor backgrounds, which are of no matter to anything but captions.
+        """
+        unasked: Any = {"images": True, "domain": True, "classes": {"__all__": {"backgrounds"}}}
+        return digest_value(self.model_dump(mode="json", exclude=unasked))
 
     def to_yaml(self, folder: Path) -> str:
         """The text of a task file that lies in `folder`: paths of images are relative to it."""
         told = {
             "format": self.format,
             "name": self.name,
+            "domain": self.domain,
             "classes": [_short(c) for c in self.classes],
             "prompts": self.prompts.model_dump(mode="json", exclude_defaults=True),
             "images": {
@@ -165,7 +176,7 @@ class Task(BaseModel):
                 for split, path in self.images.items()
             },
         }
-        full = {key: value for key, value in told.items() if value != {}}
+        full = {key: value for key, value in told.items() if value not in ({}, None)}
         text = yaml.safe_dump(full, sort_keys=False, allow_unicode=True)
         # Some line breaks of Unicode are only read back as they were if they are escaped.
         as_meant = yaml.safe_load(text) == full
@@ -242,6 +253,8 @@ def _short(c: ClassName) -> object:
         told["caption_query"] = list(c.caption_query)
     if c.queries != (() if c.caption_query else (c.name,)):
         told["queries"] = list(c.queries)
+    if c.backgrounds:
+        told["backgrounds"] = list(c.backgrounds)
     return told if len(told) > 1 else c.label
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from headwater.errors import InputError, plain
 from headwater.prompts import fill, has_slot
 from headwater.store import digest_value
-from headwater.synthesize.captions.backgrounds import BACKGROUNDS
+from headwater.synthesize.captions.backgrounds import GENERAL
 from headwater.synthesize.captions.plan import (
     KINDS,
     SCHEMA,
@@ -78,7 +78,7 @@ def write_captions(
     per_class: int | None = None,
     kinds: Mapping[str, float] = KINDS,
     templates: Sequence[str] | None = None,
-    backgrounds: Backgrounds = BACKGROUNDS,
+    backgrounds: Backgrounds = GENERAL,
     attributes: Sequence[str] = (),
     textures: bool = False,
 ) -> pl.DataFrame:

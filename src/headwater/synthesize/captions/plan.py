@@ -14,7 +14,7 @@ import polars as pl
 
 from headwater.errors import InputError, TaskError, plain
 from headwater.store import stable_seed
-from headwater.synthesize.captions.backgrounds import BACKGROUNDS
+from headwater.synthesize.captions.backgrounds import GENERAL
 from headwater.synthesize.captions.writer import Ask
 
 SCHEMA = {"index": pl.Int64, "label": pl.String, "caption": pl.String, "kind": pl.String}
@@ -40,7 +40,7 @@ def plan_captions(
     seed: int,
     per_class: int | None = None,
     kinds: Mapping[str, float] = KINDS,
-    backgrounds: Backgrounds = BACKGROUNDS,
+    backgrounds: Backgrounds = GENERAL,
     attributes: Sequence[str] = (),
 ) -> list[Ask]:
     """What to ask a writer for, in order.
