@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "headwater"
 GROUND = [
     "clip", "features", "descriptors", "pairs", "card", "store", "topk", "decode", "engine",
     "progress", "yamlfile", "prompts", "candidates", "rows", "float32", "expression", "errors",
+    "cost",
 ]  # fmt: skip
 STAGES = ["retrieve", "synthesize", "curate", "adapt", "evaluate", "compare", "report"]
 PLACES = ["task", "pool"]
