@@ -16,6 +16,7 @@ GROUND = [
 ]  # fmt: skip
 STAGES = ["retrieve", "synthesize", "curate", "adapt", "evaluate", "compare", "report"]
 PLACES = ["task", "pool"]
+CLASSES = ["classes"]
 SPLITS = ["splits"]
 
 FLOORS = [
@@ -26,11 +27,11 @@ FLOORS = [
     ["findings", "summary"],
     ["choices", "gate", "sourcing"],
     ["trials"],
-    ["recipefile"],
     ["recipe"],
     ["steps"],
     STAGES,
     SPLITS,
+    CLASSES,
     PLACES,
     GROUND,
 ]

@@ -7,7 +7,7 @@ import yaml
 
 from headwater.errors import RecipeError, SetError
 from headwater.recipe import Recipe, refuse_other_study
-from headwater.recipefile import builtin_folder, load_recipe, move
+from headwater.recipe.file import builtin_folder, load_recipe, move
 from headwater.steps.curation.settings import USUAL_RULES
 
 SMALL = """\
@@ -89,6 +89,32 @@ def test_a_source_stays_with_a_descriptor_of_its_own_too(tmp_path: Path) -> None
     assert recipe.settle_descriptor(before).curation("made").descriptor == "sscd"
 
 
+HYBRID = SMALL.replace(
+    "scales:",
+    "  hybrid: {top_up: {source: real, fill: made, target: 5}, objective: contrastive}\nscales:",
+)
+
+
+def test_an_arm_that_is_topped_up_never_stands_alone(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "a", HYBRID))
+    ways = {name: source.top_up.how for name, source in recipe.sources.items() if source.top_up}
+    assert ways == {"hybrid": "top_up", "hybrid-spread": "spread", "hybrid-repeat": "repeat"}
+    assert all(recipe.arms[name].source == name for name in ways)
+    assert {recipe.arms[name].objective for name in ways} == {"contrastive"}
+    assert recipe.source_order.index("hybrid") > recipe.source_order.index("made")
+    (tmp_path / "again.yaml").write_text(recipe.dump())
+    assert load_recipe(tmp_path / "again.yaml").dump() == recipe.dump()
+
+
+def test_sources_come_after_those_they_are_made_from(tmp_path: Path) -> None:
+    told = "  new: {subset: {source: made, novelty: [new]}}\narms:"
+    recipe = load_recipe(write(tmp_path / "a", SMALL.replace("arms:", told)))
+    order = recipe.source_order
+    assert order.index("made") < order.index("new")
+    assert order.index("real") < order.index("shaken")
+    assert not recipe.sources["new"].is_curated
+
+
 def test_changes_replace_what_the_file_says(tmp_path: Path) -> None:
     changes = ("adapt.epochs=3", "seeds=[4, 5]", "sources.made.synthesize.steps=7", "scales.1=30")
     recipe = load_recipe(write(tmp_path / "a"), changes=changes)
@@ -127,7 +153,7 @@ def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path)
             "line 13: .*one of source, mix, choose",
         ),
         ("real: {source: real}", "off-the-shelf: {source: real}", "is always there"),
-        ("pool: {path: pool}\n", "", "source real retrieves, so the recipe needs a pool"),
+        ("pool: {path: pool}\n", "", "source real needs a pool"),
         ("generator: generator\n", "", "needs a generator"),
         ("  both:", "  ../both:", "may hold only letters"),
         ("scales: [10, 20]", "scales: []", "line 15: scales"),
@@ -158,6 +184,22 @@ def test_what_is_written_down_reads_back_the_same_from_the_study(tmp_path: Path)
         ("{n: 10}}", "{n: 10}, curate: {rules: paper}}", "curate.rules: .*'reference'"),
         ("{n: 10}}", "{n: 10}, curate: {heads: {taste: a.pth}}}", "taste is no head"),
         ("scales: [10, 20]", "scales: [9]\ncurate: {reject: x.csv}", "belongs to one source"),
+        ("{n: 10}}", "{n: 10, per_class: 3}}", "say one of n and per_class"),
+        ("{n: 10}}", "{n: 10, captions: {by: model}}}", "captions by model need model"),
+        ("{n: 10}}", "{n: 10, captions: {url: a}}}", "url says nothing to captions by grammar"),
+        (
+            "{n: 10}}",
+            "{n: 10, captions: {by: alt_text, source: made}}}",
+            "sources made from each other: made from made",
+        ),
+        ("{n: 10}}", "{n: 10, captions: {by: alt_text, source: x}}}", "unknown source 'x'"),
+        ("{by: captions}", "{by: random}, subset: {source: made, novelty: [new]}", "say one of"),
+        ("both: {mix: {real: 3, made: 1}}", "both: {top_up: {source: real}}", "fill: Field req"),
+        (
+            "both: {mix: {real: 3, made: 1}}",
+            "shaken: {top_up: {source: real, fill: made, target: 3}}",
+            "arm shaken needs the name shaken for a source of its own",
+        ),
     ],
 )
 def test_mistakes_are_shown_by_their_line(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -28,7 +28,7 @@ PUBLIC = {
     "run_shards": "headwater.engine",
     "load_clip": "headwater.clip",
     "load_task": "headwater.task",
-    "load_recipe": "headwater.recipefile",
+    "load_recipe": "headwater.recipe",
     "run_study": "headwater.study",
     "HeadwaterError": "headwater.errors",
 }

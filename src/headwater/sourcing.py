@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 from headwater.clip import Clip
@@ -87,7 +86,7 @@ class Sourcing:
 
     def make_all(self) -> None:
         """Make every set that is not made yet, each after those it is made from."""
-        for name in source_order(self.recipe):
+        for name in self.recipe.source_order:
             self.make(name)
 
     def make(self, name: str) -> None:
@@ -107,12 +106,6 @@ class Sourcing:
                 kept, self.pool.path, out, descriptor=copy_descriptor(how),
                 threshold=copy_threshold(how, self.recipe.curate),
             )  # fmt: skip
-
-
-def source_order(recipe: Recipe) -> list[str]:
-    """The sources in an order in which each finds those it is made from."""
-    parents = {name: source.parents for name, source in recipe.sources.items()}
-    return list(TopologicalSorter(parents).static_order())
 
 
 def _retrieve(study: Sourcing, name: str, source: Source) -> None:

@@ -30,8 +30,7 @@ from headwater.errors import RunError, SetError
 from headwater.findings import TEST, judge, tell_results, without_copies
 from headwater.gate import Gate, pass_gate, touched_ids
 from headwater.pairs import set_size
-from headwater.recipe import Arm, Recipe, refuse_other_study
-from headwater.recipefile import load_recipe, move
+from headwater.recipe import Arm, Recipe, load_recipe, move, refuse_other_study
 from headwater.report import render_report
 from headwater.sourcing import Sourcing
 from headwater.steps.evaluate import evaluate, off_the_shelf_head

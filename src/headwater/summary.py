@@ -19,8 +19,7 @@ from headwater.curate.pixels import PIXELS_FILE
 from headwater.decode import encode_png
 from headwater.gate import Gate, gate_notes, leak_table
 from headwater.pairs import iter_pairs, read_decisions, read_funnel, total
-from headwater.recipe import OFF_THE_SHELF, Recipe
-from headwater.recipefile import move
+from headwater.recipe import OFF_THE_SHELF, Recipe, move
 from headwater.report.data import ReportData, measured
 from headwater.report.pixels import pixels_notes
 from headwater.sourcing import NOVELTY

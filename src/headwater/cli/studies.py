@@ -46,7 +46,7 @@ def run_recipe(
 
     Example: headwater run roses.yaml --out out/roses --set adapt.epochs=10
     """
-    from headwater.recipefile import load_recipe
+    from headwater.recipe import load_recipe
     from headwater.study import run_study
 
     told = load_recipe(recipe, changes=tuple(changes or ()))

@@ -15,7 +15,7 @@ from headwater.miniature.learner import train_learner
 from headwater.miniature.scans import SIZE
 from headwater.miniature.world import build_world
 from headwater.pool import open_pool, read_images, read_table
-from headwater.recipefile import load_recipe
+from headwater.recipe import load_recipe
 from headwater.store import STARTED, Json, digest_value, read_step, step
 from headwater.study import Study, run_study
 from headwater.task import load_task

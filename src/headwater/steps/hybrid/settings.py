@@ -27,6 +27,11 @@ class TopUp(BaseModel):
     )
 
     @property
+    def parents(self) -> tuple[str, ...]:
+        """The sources it is made from."""
+        return self.source, self.fill
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """What decides the result of it; both sets are inputs."""
         return {"target": self.target, "attributes": list(self.attributes), "how": self.how}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from headwater.steps.settings import SETTINGS
+from headwater.synthesize.gamma import AUTOENCODER, Gamma, read_gamma
 
 ENDPOINT_KEY = "OPENAI_API_KEY"
 
@@ -103,6 +104,11 @@ class Synthesis(Painting):
     per_class: int | None = Field(None, ge=1, description="images of each class")
     captions: Writing = Writing()
 
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The source whose pairs the captions tell of, if any."""
+        return (self.captions.source,) if self.captions.source else ()
+
     @model_validator(mode="after")
     def _counts_once(self) -> Self:
         if (self.n is None) == (self.per_class is None):
@@ -114,6 +120,24 @@ class Perturbation(Painting):
     """How the images of another source are perturbed."""
 
     source: str
-    gamma: float = Field(ge=0, le=1, description="0: resizing and codec only; 1: all noise")
+    gamma: Gamma = Field(
+        description="0: resizing and codec only; 1: all noise; autoencoder: encoded and decoded"
+    )
     prompt: str = Field("a photo of {}", description="what the images are denoised with")
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the saved image")
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The source whose images are perturbed."""
+        return (self.source,)
+
+    @field_validator("gamma", mode="before")
+    @classmethod
+    def _is_a_strength(cls, value: object) -> object:
+        return read_gamma(value)
+
+    @model_validator(mode="after")
+    def _takes_a_step(self) -> Self:
+        if self.gamma != AUTOENCODER and 0 < self.gamma * self.steps < 1:
+            raise ValueError(f"gamma {self.gamma:g} is less than one of {self.steps} steps")
+        return self

@@ -1,140 +1,33 @@
 """The recipe: one YAML file that declares a study from task to verdict.
 
-    sources   how training images are made: retrieve, synthesize, perturb, import
+    sources   how training images are made: retrieve, synthesize, import, perturb, top_up, subset
     curate    the same rules for every source, each with its own thresholds
     arms      which sources, or mixes of them, are trained on
     adapt     how; with scales x seeds x learning rates that makes the trials
 
-`docs/recipes.md` explains every key; `recipefile.py` reads the file.
+`docs/recipes.md` explains every key; sources and arms have files of their own.
 """
 
 from __future__ import annotations
 
 import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from headwater.curate.budget import Budget
 from headwater.descriptors import open_descriptor
+from headwater.recipe.arm import Arm, Distinct, with_controls
+from headwater.recipe.source import ModelPlace, PoolPlace, Source
 from headwater.steps.curation.settings import Curation
-from headwater.steps.settings import SETTINGS, Adaptation, Retrieval
-from headwater.steps.synthesis.settings import Perturbation, Synthesis
+from headwater.steps.settings import SETTINGS, Adaptation
 from headwater.store import refuse_other
 
 OFF_THE_SHELF = "off-the-shelf"
 Metric = Literal["zero_shot", "linear_probe"]
-Item = TypeVar("Item")
-
-
-def _distinct(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    if len(set(items)) < len(items):
-        raise ValueError("a value stands there twice")
-    return items
-
-
-Distinct = Annotated[tuple[Item, ...], AfterValidator(_distinct)]
-
-
-class ModelPlace(BaseModel):
-    """An open_clip model: a folder, or a name with a pretrained tag or file."""
-
-    model_config = SETTINGS
-
-    model: str
-    pretrained: str | None = None
-    config: str | None = None
-    activation: Literal["gelu", "quickgelu"] | None = Field(
-        None, description="of bare weights, which do not tell"
-    )
-
-
-class PoolPlace(BaseModel):
-    """Where the pool lies, and the namespace of its ids."""
-
-    model_config = SETTINGS
-
-    path: str
-    name: str = Field("pool", pattern=r"^[\w.-]+$")
-    model: ModelPlace | None = Field(None, description="whose vectors it carries, or should")
-
-
-class Source(BaseModel):
-    """One way of making images: exactly one of the five, and how it is curated."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    retrieve: Retrieval | None = None
-    synthesize: Synthesis | None = None
-    perturb: Perturbation | None = None
-    import_: str | None = Field(None, alias="import")
-    split: Literal["train"] | None = None
-    curate: Curation = Field(Curation(), description="what differs from the recipe's rules")
-
-    @property
-    def kind(self) -> str:
-        """Which of the five it is."""
-        return self._kinds()[0]
-
-    @property
-    def is_curated(self) -> bool:
-        """Whether its pairs pass the rules; those of sets made from curated ones have already."""
-        return self.perturb is None
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """The sources it is made from."""
-        return (self.perturb.source,) if self.perturb else ()
-
-    def _kinds(self) -> list[str]:
-        kinds = ("retrieve", "synthesize", "perturb", "import_", "split")
-        return [kind for kind in kinds if getattr(self, kind) is not None]
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if len(self._kinds()) != 1:
-            raise ValueError("say one of retrieve, synthesize, perturb, import, split")
-        return self
-
-
-class Arm(BaseModel):
-    """A training set: one source, a mix of several by share, or the one that val prefers."""
-
-    model_config = SETTINGS
-
-    source: str | None = None
-    mix: dict[str, float] = Field(default_factory=dict)
-    choose: Distinct[str] = Field((), description="sources of which val chooses one")
-    objective: Literal["cross_entropy", "contrastive"] = "cross_entropy"
-    reference: bool = Field(False, description="a line to compare with: trained at full size only")
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """The share of each source, summing to one."""
-        parts = {self.source: 1.0} if self.source else self.mix
-        whole = sum(parts.values())
-        return {name: share / whole for name, share in parts.items()}
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Every source the arm may draw on."""
-        return self.choose or tuple(self.shares)
-
-    def settled(self, source: str) -> Arm:
-        """The arm once one of its sources is chosen."""
-        return self.model_copy(update={"source": source, "choose": ()})
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if sum(map(bool, (self.source, self.mix, self.choose))) != 1:
-            raise ValueError("say one of source, mix, choose")
-        if len(self.choose) == 1:
-            raise ValueError("choose among two sources or more")
-        if not all(0 < share < float("inf") for share in self.mix.values()):
-            raise ValueError("shares must be numbers above 0")
-        return self
 
 
 class Primary(BaseModel):
@@ -172,18 +65,23 @@ class Recipe(BaseModel):
     margin: float = Field(0.01, ge=0, lt=1, description="differences inside it count as none")
     keep_models: Literal["chosen", "all", "none"] = "chosen"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _write_out(cls, value: Any) -> Any:
+        return with_controls(value)
+
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         if self.curate.reject:
             raise ValueError("reject belongs to one source: sources.NAME.curate.reject")
         for name, source in self.sources.items():
             _known_name(name)
-            if source.perturb:
-                self._check_parent(source.perturb.source)
-            if source.retrieve and self.pool is None:
-                raise ValueError(f"source {name} retrieves, so the recipe needs a pool")
-            if (source.synthesize or source.perturb) and self.generator is None:
+            self._check_parents(name, source)
+            if source.needs_pool and self.pool is None:
+                raise ValueError(f"source {name} needs a pool")
+            if source.needs_generator and self.generator is None:
                 raise ValueError(f"source {name} needs a generator")
+        self._check_order()
         for name, arm in self.arms.items():
             _known_name(name)
             if name == OFF_THE_SHELF:
@@ -201,15 +99,32 @@ class Recipe(BaseModel):
             raise ValueError(f"the primary metric {self.primary.metric} is not among the metrics")
         return self
 
-    def _check_parent(self, name: str) -> None:
-        if name not in self.sources:
-            raise ValueError(_unknown(name, "source", self.sources))
-        if self.sources[name].perturb:
-            raise ValueError(f"source {name} is perturbed itself; perturb what it came from")
+    def _check_parents(self, name: str, source: Source) -> None:
+        for parent in source.parents:
+            if parent not in self.sources:
+                raise ValueError(_unknown(parent, "source", self.sources))
+            if not source.perturb and not self.sources[parent].is_labelled:
+                raise ValueError(f"source {name}: {parent} has no labels to go by")
+        if source.perturb and self.sources[source.perturb.source].perturb:
+            parent = source.perturb.source
+            raise ValueError(f"source {parent} is perturbed itself; perturb what it came from")
+
+    def _check_order(self) -> None:
+        try:
+            self.source_order  # noqa: B018 - asked for its error
+        except CycleError as error:
+            raise ValueError(
+                f"sources made from each other: {' from '.join(error.args[1])}"
+            ) from None
+
+    @property
+    def source_order(self) -> list[str]:
+        """The sources in an order in which each comes after those it is made from."""
+        parents = {name: source.parents for name, source in self.sources.items()}
+        return list(TopologicalSorter(parents).static_order())
 
     def _check_labels(self, name: str, arm: Arm, source: str) -> None:
-        how = self.sources[source].retrieve
-        if how is None or how.by != "random":
+        if self.sources[source].is_labelled:
             return
         if arm.objective == "cross_entropy":
             raise ValueError(f"arm {name}: {source} has no labels to learn; try contrastive")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import RecipeError
-from headwater.recipe import Recipe
+from headwater.recipe.recipe import Recipe
 from headwater.yamlfile import parse, read_mapping, read_text, validate
 
 PLACES = (
@@ -19,6 +19,11 @@ PLACES = (
     ("pool", "model", "model"), ("pool", "model", "config"), ("pool", "model", "pretrained"),
 )  # fmt: skip
 """Where a recipe may name a path; relative ones are taken from the recipe's folder."""
+SOURCE_PLACES = (
+    ("import",), ("retrieve", "examples"),
+    ("synthesize", "captions", "path"), ("synthesize", "captions", "model"),
+)  # fmt: skip
+"""Where a source may name one."""
 
 
 def load_recipe(
@@ -67,8 +72,8 @@ def find_recipe(name: str) -> Path:
 
 def builtin_folder() -> Path:
     """Where the recipes that come with Headwater lie: in the package, or beside its source."""
-    inside = Path(__file__).parent / "recipes"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+    inside = Path(__file__).parents[1] / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[3] / "recipes"
 
 
 def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Recipe:
@@ -81,15 +86,10 @@ def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Reci
     """
     value = recipe.model_dump(by_alias=True, exclude_unset=True)
     for place in PLACES:
-        holder: Any = value
-        for key in place[:-1]:
-            holder = holder and holder.get(key)
-        if holder and holder.get(place[-1]):
-            holder[place[-1]] = _moved(holder[place[-1]], base, relative_to)
+        _move_place(value, place, base, relative_to)
     for source in value["sources"].values():
-        for holder, key in ((source, "import"), (source.get("retrieve") or {}, "examples")):
-            if holder.get(key):
-                holder[key] = _moved(holder[key], base, relative_to)
+        for place in SOURCE_PLACES:
+            _move_place(source, place, base, relative_to)
         _move_curation(source.get("curate") or {}, base, relative_to)
     _move_curation(value.get("curate") or {}, base, relative_to)
     return Recipe.model_validate(value)
@@ -126,6 +126,17 @@ def _index(part: str, holder: Any) -> int | None:
     """The place of a list that a step means, counted from 0."""
     fits = isinstance(holder, list) and part.isdecimal() and int(part) < len(holder)
     return int(part) if fits else None
+
+
+def _move_place(
+    value: dict[str, Any], place: tuple[str, ...], base: Path, relative_to: Path | None
+) -> None:
+    """Move the path at one place, if something stands there."""
+    holder: Any = value
+    for key in place[:-1]:
+        holder = holder and holder.get(key)
+    if holder and holder.get(place[-1]):
+        holder[place[-1]] = _moved(holder[place[-1]], base, relative_to)
 
 
 def _moved(text: str, base: Path, relative_to: Path | None) -> str:
