@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ from diffusers import (
     PNDMScheduler,
     UNet2DModel,
 )
-from tests.tiny_pipeline import build_tiny_pipeline, one_thread
+from tests.tiny_pipeline import SIDE, build_tiny_flow_pipeline, build_tiny_pipeline, one_thread
 
 from headwater.errors import InputError, ModelError
-from headwater.synthesize.generator import chosen, generator_digest, load_generator
+from headwater.synthesize.generator import chosen, generator_digest, load_generator, native_size
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -149,5 +149,15 @@ def test_the_digest_is_of_contents_and_not_of_the_place(folder: Path, copy: Path
     assert generator_digest(copy) != generator_digest(folder)
 
 
-def test_the_tiny_pipeline_is_the_same_every_time(folder: Path, tmp_path: Path) -> None:
-    assert generator_digest(build_tiny_pipeline(tmp_path)) == generator_digest(folder)
+@pytest.mark.parametrize("build", [build_tiny_pipeline, build_tiny_flow_pipeline])
+def test_the_tiny_pipelines_are_the_same_every_time(
+    build: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    once, again = build(tmp_path / "once"), build(tmp_path / "again")
+    assert generator_digest(once) == generator_digest(again)
+
+
+def test_the_flow_pipeline_keeps_its_own_scheduler(tmp_path: Path) -> None:
+    flow = load_generator(build_tiny_flow_pipeline(tmp_path))
+    assert chosen(flow)["scheduler"] == "FlowMatchEulerDiscreteScheduler"
+    assert native_size(flow) == (SIDE, SIDE)

@@ -1,7 +1,9 @@
-"""A tiny random-weight text-to-image pipeline, built with the ordinary diffusers classes.
+"""Tiny random-weight text-to-image pipelines, built with the ordinary diffusers classes.
 
-Its 32 px pictures mean nothing, but everything about it is real: tokenizer, text encoder, U-Net,
-autoencoder and DDIM scheduler, saved as any pipeline folder is. Building takes under a second.
+Their 32 px pictures mean nothing, but everything about them is real: tokenizers, text encoders,
+network, autoencoder and scheduler, saved as any pipeline folder is. Building takes under a second.
+One is a Stable Diffusion, the other a Stable Diffusion 3: a transformer, trained by flow
+matching, that reads a caption with two CLIPs and a T5.
 """
 
 from __future__ import annotations
@@ -12,10 +14,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 SIDE = 32  # pixels
+LOUDER = 3.0  # how much larger the weights of the flow pipeline are than they come
 TOKENS = 24  # a prompt has at most this many tokens, start and end included
 
 
@@ -45,6 +64,34 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def build_tiny_flow_pipeline(folder: Path, *, seed: int = 0) -> Path:
+    """Write a tiny Stable Diffusion 3 to `folder` and return it; the same seed, the same weights.
+
+    It has an img2img form too, as `AutoPipelineForImage2Image` finds it.
+    """
+    clip = spelling_tokenizer(folder / "tokenizer")
+    t5 = spelling_t5_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipeline = StableDiffusion3Pipeline(
+            vae=tiny_autoencoder(shift_factor=0.06),
+            text_encoder=CLIPTextModelWithProjection(tiny_text_config(len(clip))),
+            tokenizer=clip,
+            text_encoder_2=CLIPTextModelWithProjection(tiny_text_config(len(clip))),
+            tokenizer_2=clip,
+            text_encoder_3=tiny_t5(len(t5)),
+            tokenizer_3=t5,
+            transformer=tiny_transformer(),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
+    with torch.no_grad():  # untrained, its captions hardly show in the pixels
+        for part in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer):
+            for weight in part.parameters():
+                weight.mul_(LOUDER)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch on one thread: on a busy machine many threads spin in wait of each other."""
@@ -70,24 +117,60 @@ def spelling_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def tiny_text_encoder(words: int) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=words,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=TOKENS,
-            projection_dim=16,
-            bos_token_id=words - 2,
-            eos_token_id=words - 1,
-            pad_token_id=words - 1,
-        )
+def spelling_t5_tokenizer() -> T5Tokenizer:
+    """A T5 tokenizer without words: a token a letter, and one for the start of a word."""
+    characters = [chr(code) for code in range(33, 127)]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0)]
+    return T5Tokenizer(
+        vocab=[*special, *((word, -1.0) for word in ["\u2581", *characters])], extra_ids=0
     )
 
 
-def tiny_autoencoder() -> AutoencoderKL:
+def tiny_text_encoder(words: int) -> CLIPTextModel:
+    return CLIPTextModel(tiny_text_config(words))
+
+
+def tiny_text_config(words: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        projection_dim=16,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
+    )
+
+
+def tiny_t5(words: int) -> T5EncoderModel:
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=words, d_model=32, d_ff=32, d_kv=8, num_heads=2, num_layers=1,
+            decoder_start_token_id=0,
+        )
+    )  # fmt: skip
+
+
+def tiny_transformer() -> SD3Transformer2DModel:
+    return SD3Transformer2DModel(
+        sample_size=SIDE // 2,
+        patch_size=2,
+        in_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+        out_channels=4,
+        pos_embed_max_size=SIDE // 4,
+    )
+
+
+def tiny_autoencoder(shift_factor: float | None = None) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
@@ -95,6 +178,7 @@ def tiny_autoencoder() -> AutoencoderKL:
         latent_channels=4,
         norm_num_groups=4,
         sample_size=SIDE,
+        shift_factor=shift_factor,
     )
 
 
