@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from headwater.errors import RecipeError, SetError
+from headwater.findings import wanted_pairs
 from headwater.recipe import Recipe, refuse_other_study
 from headwater.recipe.file import builtin_folder, load_recipe, move
 from headwater.steps.curation.settings import USUAL_RULES
@@ -104,6 +105,13 @@ def test_an_arm_that_is_topped_up_never_stands_alone(tmp_path: Path) -> None:
     assert recipe.source_order.index("hybrid") > recipe.source_order.index("made")
     (tmp_path / "again.yaml").write_text(recipe.dump())
     assert load_recipe(tmp_path / "again.yaml").dump() == recipe.dump()
+
+
+def test_an_arm_that_is_topped_up_is_compared_with_its_controls(tmp_path: Path) -> None:
+    pairs = wanted_pairs(load_recipe(write(tmp_path / "a", HYBRID)))
+    for other in ("hybrid-spread", "hybrid-repeat", "real", "off-the-shelf"):
+        assert ("hybrid", other) in pairs
+    assert ("hybrid-spread", "hybrid-repeat") not in pairs
 
 
 def test_sources_come_after_those_they_are_made_from(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headwater.compare import verdict_rows
 from headwater.recipe import OFF_THE_SHELF, Recipe
+from headwater.steps.hybrid.settings import CONTROLS, TOP_UP
 from headwater.store import Json, read_json
 from headwater.task import Task
 from headwater.trials import Heat, choose, reference_folder, test_folder
@@ -90,12 +91,28 @@ def judge(root: Path, recipe: Recipe, task: Task, heats: Sequence[Heat]) -> list
 
 
 def wanted_pairs(recipe: Recipe) -> list[tuple[str, str]]:
-    """Which arms are compared: the primary pair, each with its rival, each with off-the-shelf."""
+    """Which arms are compared: the primary pair, each with its rival, each with off-the-shelf.
+
+    An arm that is topped up is also compared with its controls, and with what it tops up.
+    """
     primary = (recipe.primary.arm, recipe.primary.against)
     others = [arm for arm in recipe.arms if arm not in primary]
     rivals = [(arm, primary[1]) for arm in others if primary[1] != OFF_THE_SHELF]
     lines = [(arm, OFF_THE_SHELF) for arm in recipe.arms]
-    return list(dict.fromkeys([primary, *rivals, *lines]))
+    return list(dict.fromkeys([primary, *rivals, *top_up_pairs(recipe), *lines]))
+
+
+def top_up_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Every arm that is topped up, with each of its controls and each arm on what it tops up."""
+    for name, arm in recipe.arms.items():
+        how = recipe.sources[arm.source].top_up if arm.source else None
+        if how is None or how.how != TOP_UP:
+            continue
+        controls = [how.model_copy(update={"how": control}) for control in CONTROLS]
+        for other, told in recipe.arms.items():
+            source = recipe.sources[told.source] if told.source else None
+            if source and (told.source == how.source or source.top_up in controls):
+                yield name, other
 
 
 def comparable(
