@@ -1,24 +1,29 @@
 """Images into themselves after noise and denoising (SDEdit), at strength gamma.
 
 An image's noise comes from its key and is the same at every gamma, so that a curve over gamma
-compares like with like. Gamma 0 goes through the same resizing and no model at all: what it
-loses is lost to geometry, not to the generator.
+compares like with like. So is the draw from the autoencoder's posterior, which image-to-image
+pipelines take from the same source before the noise. `gamma.py` tells of the two controls.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
+import torch
+from diffusers import AutoencoderKL, AutoPipelineForImage2Image, DiffusionPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
+from numpy.typing import NDArray
 from PIL import Image
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
-from headwater.synthesize.generator import native_size
+from headwater.synthesize.gamma import AUTOENCODER, EXPECTED, Gamma, read_gamma
+from headwater.synthesize.generator import library_silence, native_size
 from headwater.synthesize.images import (
     BLOCK,
     GUIDANCE,
@@ -40,7 +45,7 @@ def perturb_images(
     images: Iterable[Image8],
     prompts: Iterable[str],
     *,
-    gamma: float,
+    gamma: Gamma,
     keys: Iterable[object],
     seed: int,
     steps: int = STEPS,
@@ -61,7 +66,7 @@ def perturb_images(
             width are given.
         images: uint8 (h, w, 3) arrays of any size.
         prompts: one an image; the paper's is "a photo of " and the class name.
-        gamma: strength, 0 (no model) to 1 (nothing of the image is left).
+        gamma: strength, 0 (no model) to 1 (nothing of the image is left), or "autoencoder".
         keys: one an image, e.g. its id: with the seed, the source of its noise.
         seed: any integer.
         steps: denoising steps of a whole generation.
@@ -73,7 +78,7 @@ def perturb_images(
 
     Raises:
         InputError: a setting out of range, or a gamma too small for one step.
-        ModelError: the pipeline has no image-to-image form.
+        ModelError: the pipeline has no image-to-image form, or no autoencoder.
         RunError: out of memory; a smaller block may fit.
 
     Example:
@@ -89,28 +94,35 @@ def perturb_images(
     items = zip((letterbox(image, *size) for image in images), prompts, keys, strict=True)
     if gamma == 0:
         return (Generated(resize(image, save_size), None) for image, _, _ in items)
-    return _perturb(
-        image_to_image(pipeline), items, seed=seed, block=block, save_size=save_size,
-        settings={"strength": gamma, "num_inference_steps": steps, "guidance_scale": guidance},
-    )  # fmt: skip
+    if pipeline is None:
+        raise InputError("gamma above 0 needs a generator", do="Load one with load_generator.")
+    if gamma == AUTOENCODER:
+        form, settings = Codec(pipeline), {}
+    else:
+        form = image_to_image(pipeline)
+        settings = {
+            "num_inference_steps": steps, "guidance_scale": guidance, "strength": gamma,
+            **_sides(form, *size),
+        }  # fmt: skip
+    return _perturb(form, items, seed=seed, block=block, save_size=save_size, settings=settings)
 
 
-def image_to_image(pipeline: DiffusionPipeline | None) -> DiffusionPipeline:
+def image_to_image(pipeline: DiffusionPipeline) -> DiffusionPipeline:
     """The image-to-image form of a text-to-image pipeline, sharing its weights.
 
     Raises:
-        ModelError: diffusers knows none.
-        InputError: there is no pipeline.
+        ModelError: diffusers knows none that takes a strength.
     """
-    if pipeline is None:
-        raise InputError("gamma above 0 needs a generator", do="Load one with load_generator.")
     try:
-        form = AutoPipelineForImage2Image.from_pipe(pipeline)
-    except ValueError as error:
+        with library_silence():
+            form = AutoPipelineForImage2Image.from_pipe(pipeline)
+    except ValueError:
+        form = None
+    if form is None or "strength" not in _parameters(form):  # some can only edit
         raise ModelError(
-            f"{type(pipeline).__name__} has no image-to-image form",
+            f"{type(pipeline).__name__} has no image-to-image form", expected="one with a strength",
             do="Perturb with another generator.",
-        ) from error
+        )  # fmt: skip
     form.set_progress_bar_config(disable=True)
     return form
 
@@ -133,27 +145,67 @@ def letterbox(image: Image8, height: int, width: int) -> Image8:
     return canvas
 
 
+class Codec:
+    """The autoencoder of a pipeline, with the face of an image-to-image form: nothing between.
+
+    Each image takes the draw from the posterior that a perturbation of it takes, so this is the
+    curve's end towards gamma 0. Scale and shift of the latents would cancel each other out.
+
+    Raises:
+        ModelError: there is none that images go through.
+    """
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        vae = getattr(pipeline, "vae", None)
+        if not isinstance(vae, AutoencoderKL):
+            raise ModelError(
+                f"{type(pipeline).__name__} has no autoencoder of images",
+                expected="an AutoencoderKL", seen=type(vae).__name__,
+                do="Leave this control out.",
+            )  # fmt: skip
+        self.vae = vae
+        self.processor = pipeline.image_processor
+        # Stable Diffusion XL computes it in float32 where 16 bits overflow.
+        self.upcast = hasattr(pipeline, "upcast_vae") and self.vae.config.force_upcast
+
+    def __call__(
+        self,
+        *,
+        prompt: Sequence[str],
+        image: NDArray[np.float32],
+        generator: Sequence[torch.Generator],
+        output_type: str,
+    ) -> SimpleNamespace:
+        """The images decoded again; a codec hears no prompt."""
+        own = self.vae.dtype
+        self.vae.to(torch.float32 if self.upcast else own)
+        pixels = self.processor.preprocess(image).to(self.vae.device, self.vae.dtype)
+        latents = [
+            retrieve_latents(self.vae.encode(one[None]), generator=noise)
+            for one, noise in zip(pixels, generator, strict=True)
+        ]
+        decoded = self.vae.decode(torch.cat(latents), return_dict=False)[0]
+        self.vae.to(own)
+        return SimpleNamespace(images=self.processor.postprocess(decoded, output_type=output_type))
+
+
 def _perturb(
-    pipeline: DiffusionPipeline,
+    form: DiffusionPipeline | Codec,
     items: Iterable[Item],
     *,
     seed: int,
     block: int,
     save_size: int | None,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
 ) -> Iterator[Generated]:
-    sized = {"height", "width"} <= set(inspect.signature(pipeline.__call__).parameters)
     stream = iter(items)
     while rows := list(islice(stream, block)):
         images, prompts, keys = zip(*(rows + rows[:1] * (block - len(rows))), strict=True)
-        pixels = np.stack(images)
-        sides = {"height": pixels.shape[1], "width": pixels.shape[2]} if sized else {}
         made = run_pipeline(
-            pipeline,
+            form,
             prompt=list(prompts),
-            image=pixels.astype(np.float32) / 255,
+            image=np.stack(images).astype(np.float32) / 255,
             generator=[noise("perturb", seed, key) for key in keys],
-            **sides,
             **settings,
         )
         for image, reason in made[: len(rows)]:
@@ -169,10 +221,22 @@ def _size(
     return height or own_height, width or own_width
 
 
-def _check_gamma(gamma: float, steps: int) -> None:
-    if not 0 <= gamma <= 1:
-        raise InputError("gamma", expected="0 to 1", seen=str(gamma))
-    if gamma > 0 and int(steps * gamma) < 1:
+def _parameters(form: DiffusionPipeline) -> set[str]:
+    return set(inspect.signature(form.__call__).parameters)
+
+
+def _sides(form: DiffusionPipeline, height: int, width: int) -> dict[str, int]:
+    # Stable Diffusion takes the size from the image, others have to be told.
+    sized = {"height", "width"} <= _parameters(form)
+    return {"height": height, "width": width} if sized else {}
+
+
+def _check_gamma(gamma: Gamma, steps: int) -> None:
+    try:
+        strength = read_gamma(gamma)
+    except ValueError:
+        raise InputError("gamma", expected=EXPECTED, seen=str(gamma)) from None
+    if strength != AUTOENCODER and 0 < strength * steps < 1:
         raise InputError(
             f"gamma {gamma} is less than one of {steps} steps", expected=f"{1 / steps:g} or more",
             do="Use gamma 0, a larger gamma or more steps.",
