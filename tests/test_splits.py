@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.classes import class_index, file_name
 from headwater.decode import encode_png
 from headwater.errors import TaskError
-from headwater.splits import class_index, file_name, load_split, split_digest
+from headwater.splits import load_split, split_digest
 from headwater.task import load_task
 
 GARDEN = """\
@@ -101,3 +102,27 @@ def test_an_escaped_folder_is_its_class(tmp_path: Path) -> None:
     names = [file_name(label) for label in labels]
     assert names == ["AC%2FDC", "AC%252FDC", "AC DC", "%2E%2E", "100% silk"]
     assert [task.labels[class_index(name, task)] for name in names] == labels
+
+
+def test_all_unknown_folders_are_named_at_once(tmp_path: Path) -> None:
+    task = load_task(write_garden(tmp_path, classes=("roze", "tree_ferm", "zzz")))
+    told = (
+        r"3 folders are not of task garden: .* saw roze \(rose\?\); tree_ferm \(tree fern\?\); zzz$"
+    )
+    with pytest.raises(TaskError, match=told):
+        load_split(task, "test")
+
+
+def test_two_folders_of_one_class_are_both_named(tmp_path: Path) -> None:
+    task = load_task(write_garden(tmp_path, classes=("rose", "tree fern", "Fern")))
+    told = "two folders for class fern: expected one, saw Fern and tree fern"
+    with pytest.raises(TaskError, match=told):
+        load_split(task, "test")
+
+
+def test_names_without_a_letter_are_not_alike(tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text(
+        yaml.safe_dump({"format": 1, "name": "o", "classes": ["++"]})
+    )
+    with pytest.raises(TaskError, match="-- is no class"):
+        class_index("--", load_task(tmp_path / "odd.yaml"))

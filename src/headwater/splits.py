@@ -1,18 +1,17 @@
 """The evaluation images of a task: ImageFolders, read whole, with the class each folder means.
 
-A split is a folder with one folder a class, called by its label, its name, or alike. What a task
-itself says is in `task.py`.
+A split is a folder with one folder a class, called by its label, its name, or alike: `classes.py`
+tells which is meant. What a task itself says is in `task.py`.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.classes import ClassNames, class_indices
 from headwater.decode import Image8, decode_rgb
 from headwater.errors import DecodeError, TaskError
 from headwater.progress import track
@@ -20,9 +19,6 @@ from headwater.store import digest_file, digest_value
 from headwater.task import Task
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-
-UNFIT = re.compile(r'^[. ]|[. ]$|[<>:"/\\|?*\x00-\x1f\x7f-\x9f]|%(?=[0-9A-Fa-f]{2})')
-"""What no name of a file may hold, would hide it, or reads like an escape."""
 
 
 class Split:
@@ -74,56 +70,18 @@ def class_folders(folder: Path, task: Task) -> list[tuple[Path, int]]:
     """The class folders inside `folder` with their class index, in the order of the labels.
 
     Raises:
-        TaskError: a folder that matches no class (the nearest names are given), or two that
-            match the same one.
+        TaskError: folders that match no class (the nearest names are given), or two that match
+            the same one.
     """
-    found: dict[int, Path] = {}
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        index = class_index(sub.name, task)
-        if index in found:
-            raise TaskError(
-                f"two folders for class {task.labels[index]}", expected="one",
-                seen=f"{found[index].name} and {sub.name}",
-            )  # fmt: skip
-        found[index] = sub
-    return [(found[index], index) for index in sorted(found)]
+    subs = {p.name: p for p in subfolders(folder)}
+    found = class_indices(list(subs), ClassNames(task), what="folder")
+    rows = [(subs[name], meant.index) for name, meant in found.items() if meant.index is not None]
+    return sorted(rows, key=lambda row: row[1])
 
 
-def class_index(text: str, task: Task) -> int:
-    """The index of the class meant by a folder's name: its label, else its name, else alike.
-
-    What `file_name` escaped is read back. Case, spaces, underscores, dashes and slashes do not
-    count in the last try.
-
-    Raises:
-        TaskError: no class, or several, are meant; the nearest labels are given.
-    """
-    meant = unquote(text)
-    for spelling in [meant, text] if file_name(meant) == text else [text]:
-        for known in (task.labels, task.names):
-            if known.count(spelling) == 1:
-                return known.index(spelling)
-    alike = [i for i, name in enumerate(task.names) if _squash(name) == _squash(text)]
-    alike = alike or [i for i, label in enumerate(task.labels) if _squash(label) == _squash(text)]
-    if len(alike) == 1:
-        return alike[0]
-    near = [task.labels[i] for i in alike] or _nearest(text, task.labels + task.names)
-    raise TaskError(
-        f"{text} is no class of task {task.name}", expected="a class label or name",
-        seen=text, do=f"Did you mean {' or '.join(near)}?" if near else "",
-    )  # fmt: skip
-
-
-def file_name(text: str) -> str:
-    """A text as the name of a file or folder on any system; no two texts share one.
-
-    What does not fit is escaped as in a URL; most texts stay as they are.
-
-    Example:
-        >>> file_name("tree fern"), file_name("AC/DC"), file_name(".."), file_name("100% silk")
-        ('tree fern', 'AC%2FDC', '%2E%2E', '100% silk')
-    """
-    return UNFIT.sub(lambda found: "".join(f"%{b:02X}" for b in found[0].encode()), text)
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; hidden ones are not seen."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -165,13 +123,3 @@ def read_image(path: Path) -> Image8:
             "an evaluation image cannot be decoded", expected="an image", seen=f"{error}: {path}",
             do="Mend or remove it; evaluation images are never dropped silently.",
         ) from None  # fmt: skip
-
-
-def _squash(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
-
-
-def _nearest(text: str, known: list[str]) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(text, known, n=2)

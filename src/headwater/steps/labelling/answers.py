@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from headwater.classes import class_index
 from headwater.errors import InputError, TaskError
 from headwater.report.label import NONE, SKIPPED
-from headwater.splits import class_index
 from headwater.steps.pairlist import Row, read_list
 from headwater.task import Task
 

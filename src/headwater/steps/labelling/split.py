@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from headwater.classes import file_name
 from headwater.decode import decode_rgb
 from headwater.errors import DecodeError, InputError, PoolError, TaskError, plain
 from headwater.pairs import check_namespace, sha256_of
 from headwater.pool import Pool, PoolShard, find_rows, has_images, open_pool, read_images
 from headwater.progress import say, track
 from headwater.report.label import NONE, SKIPPED
-from headwater.splits import IMAGE_SUFFIXES, file_name
+from headwater.splits import IMAGE_SUFFIXES
 from headwater.steps.labelling.answers import Answer, read_answers
 from headwater.store import Json, digest_value, stable_seed, step, write_bytes, write_text
 from headwater.task import Task
