@@ -1,19 +1,66 @@
-"""Synthesis as a set: who paints, and what a set holds."""
+"""Synthesis as a set: who paints, what a set holds, and what a kill or more workers change."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
+from tests.shard_work import ROOT
 from tests.tiny_pipeline import build_tiny_pipeline
 
+from headwater.cost import SCHEMA as COST_SCHEMA
+from headwater.cost import read_costs
+from headwater.decode import decode_rgb
+from headwater.pairs import read_decisions, read_pairs
+from headwater.steps.synthesis import easel
 from headwater.steps.synthesis.painter import close_painter, open_painter
+from headwater.steps.synthesis.settings import Synthesis
+from headwater.steps.synthesis.synthesize import CAPTIONS, synthesize
+from headwater.store import digest_file, read_step
+from headwater.synthesize.captions import SCHEMA, repeated_captions
+from headwater.synthesize.images import BLANK, UNSAFE, Generated, generate_images
+from headwater.task import Task, load_task
 
 SETTINGS: dict[str, Any] = {"scheduler": "auto", "precision": "float32"}
+HOW: dict[str, Any] = {"steps": 1, "size": 32, "save_size": 24, "block": 4}
+
+TASK = """
+format: 1
+name: shore
+classes: [gull, crab]
+prompts: {synthesis: ["a {}", "one {}", "the {}"]}
+"""
+
+RUN = """
+import os, signal
+from pathlib import Path
+from headwater.steps.synthesis import easel
+from headwater.steps.synthesis.settings import Synthesis
+from headwater.steps.synthesis.synthesize import synthesize
+from headwater.task import load_task
+
+paint, painted = easel.generate_images, []
+
+def painted_until_killed(*args, **how):
+    for image in paint(*args, **how):
+        painted.append(image)
+        if len(painted) > 40:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield image
+
+easel.generate_images = painted_until_killed
+synthesize(load_task(Path({task!r})), Path({out!r}), generator={generator!r},
+           how=Synthesis(**{how}), seed=3)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +68,27 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_pipeline(tmp_path_factory.mktemp("generator"))
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    close_painter()
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    path = tmp_path_factory.mktemp("task") / "shore.yaml"
+    path.write_text(TASK)
+    return load_task(path)
+
+
+@pytest.fixture(scope="module")
+def whole(generator: Path, task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of three parts."""
+    out = tmp_path_factory.mktemp("sets") / "whole"
+    synthesize(task, out, generator=generator, how=Synthesis(n=70, **HOW), seed=3)
+    return out
 
 
 def test_a_pipeline_is_opened_once(generator: Path) -> None:
     first = open_painter(generator, **SETTINGS)
     assert open_painter(generator, **SETTINGS) is first
     assert open_painter(generator, **SETTINGS | {"scheduler": "own"}) is not first
+    close_painter()
+    assert open_painter(generator, **SETTINGS) is not first
 
 
 def test_a_folder_that_was_written_to_is_opened_anew(generator: Path, tmp_path: Path) -> None:
@@ -38,3 +96,98 @@ def test_a_folder_that_was_written_to_is_opened_anew(generator: Path, tmp_path: 
     first = open_painter(copy, **SETTINGS)
     os.utime(copy / "unet" / "diffusion_pytorch_model.safetensors", (0, 0))
     assert open_painter(copy, **SETTINGS) is not first
+
+
+def test_a_set_holds_an_image_a_caption(whole: Path, generator: Path) -> None:
+    captions = pl.read_parquet(whole / CAPTIONS)
+    pairs = read_pairs(whole)
+    assert captions.schema == SCHEMA
+    assert captions["index"].to_list() == list(range(70))
+    assert pairs["id"].to_list() == [f"synthetic-3:{index:07d}" for index in range(70)]
+    assert pairs["caption"].to_list() == captions["caption"].to_list()
+    assert pairs["query"].to_list() == captions["kind"].to_list()
+    bare = generate_images(
+        open_painter(generator, **SETTINGS), captions["caption"].to_list(), seed=3, steps=1,
+        height=32, width=32, save_size=24, block=4,
+    )  # fmt: skip
+    for data, made in zip(pairs["image"].struct.field("bytes"), bare, strict=True):
+        assert np.array_equal(decode_rgb(data), made.image)
+
+
+def test_counts_say_what_was_left_and_what_was_odd(whole: Path) -> None:
+    captions = pl.read_parquet(whole / CAPTIONS)
+    repeated = repeated_captions(captions)
+    assert repeated > 0
+    counts = read_step(whole)["counts"]
+    assert counts == {"written": 70, "valid": 70, "repeated": repeated}
+
+
+def test_costs_are_told_by_part_and_are_no_content(whole: Path) -> None:
+    costs = read_costs(whole)
+    assert costs.schema == COST_SCHEMA
+    assert costs["part"].to_list() == [0, 1, 2]
+    assert costs["images"].to_list() == [32, 32, 6]
+    assert costs["seconds"].min() > 0
+    assert not (whole / "work").exists()
+    card = (whole / "README.md").read_text()
+    assert "images/s" not in card
+
+
+def test_more_workers_make_the_same_set(
+    whole: Path, generator: Path, task: Task, tmp_path: Path
+) -> None:
+    how = Synthesis(n=70, **HOW)
+    synthesize(task, tmp_path / "two", generator=generator, how=how, seed=3, workers=2)
+    assert read_step(tmp_path / "two")["digest"] == read_step(whole)["digest"]
+    assert read_costs(tmp_path / "two")["images"].sum() == 70
+
+
+def test_a_kill_in_the_middle_of_a_part_changes_nothing(
+    whole: Path, generator: Path, task: Task, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    how = {"n": 70, **HOW}
+    (tmp_path / "shore.yaml").write_text(TASK)
+    script = RUN.format(
+        task=str(tmp_path / "shore.yaml"), out=str(out), generator=str(generator), how=how
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": ROOT}, text=True,
+        stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    made = out / "data" / "pairs-00000-of-00003.parquet"
+    before, cost = digest_file(made), read_cost_of(out, 0)
+    synthesize(task, out, generator=generator, how=Synthesis(**how), seed=3)
+    assert digest_file(made) == before
+    assert read_step(out)["digest"] == read_step(whole)["digest"]
+    assert read_costs(out).row(0) == cost
+    assert read_costs(out)["part"].to_list() == [0, 1, 2]
+
+
+def read_cost_of(out: Path, part: int) -> tuple[Any, ...]:
+    return pl.read_parquet(out / "work" / f"cost-{part:05d}.parquet").row(0)
+
+
+def test_a_finished_set_is_not_painted_again(
+    whole: Path, generator: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(easel, "open_painter", None)
+    how = Synthesis(n=70, **HOW)
+    assert synthesize(task, whole, generator=generator, how=how, seed=3)["written"] == 70
+
+
+def test_images_that_show_nothing_are_dropped_with_the_reason(
+    generator: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = [None, BLANK, UNSAFE, None, UNSAFE]
+
+    def paint(*_: Any, **__: Any) -> Iterator[Generated]:
+        picture = np.random.default_rng(0).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+        return (Generated(picture, reason) for reason in reasons)
+
+    monkeypatch.setattr(easel, "generate_images", paint)
+    counts = synthesize(task, tmp_path / "set", generator=generator, how=Synthesis(n=5, **HOW))
+    assert (counts["written"], counts["valid"]) == (5, 2)
+    decisions = read_decisions(tmp_path / "set")
+    assert decisions["reason"].to_list() == [reason or "kept" for reason in reasons]

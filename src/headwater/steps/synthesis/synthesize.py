@@ -1,7 +1,8 @@
 """`synthesize`: images painted by a generator for every class of a task, as a set.
 
-Captions come from a small grammar, one image a caption. Image i depends only on the seed, i,
-its caption, the generator and the settings; parts are blocks of consecutive i.
+One image a caption (`captions.py`). Image i depends only on the seed, i, its caption, the
+generator and the settings; a part of the set is a run of consecutive i, in whole blocks
+(`easel.py`). Parts are painted side by side, each by the painter of its process (`painter.py`).
 """
 
 from __future__ import annotations
@@ -9,20 +10,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import torch
 
-from headwater.decode import encode_png
-from headwater.pairs import check_namespace, image_column, sha256_of
-from headwater.progress import track
-from headwater.steps.sets import Part, finish_set, make_parts, sift
+from headwater.cost import sum_costs, tell_cost
+from headwater.pairs import check_namespace
+from headwater.progress import say
+from headwater.steps.sets import finish_set, make_parts
+from headwater.steps.synthesis.captions import caption_inputs, task_captions
+from headwater.steps.synthesis.easel import LABEL, UNIT, Easel
+from headwater.steps.synthesis.ledger import write_costs
+from headwater.steps.synthesis.painter import gpu_count, painting_workers
 from headwater.steps.synthesis.settings import Synthesis
-from headwater.store import Json, step
-from headwater.synthesize.captions import KINDS, write_captions
-from headwater.synthesize.generator import generator_digest, load_generator
-from headwater.synthesize.images import generate_images
+from headwater.store import Json, Step, step, write_table
+from headwater.synthesize.captions import repeated_captions
+from headwater.synthesize.generator import generator_digest
 from headwater.task import Task
 
-GATES = ("made", "valid")
-PART = 256  # images a part, rounded up to whole blocks: what a kill can cost
+GATES = ("written", "valid")
+CAPTIONS = "captions.parquet"
+
+PARTS = 32  # so many, that every worker has some and a kill costs little
+LEAST, MOST = 32, 256  # images a part
 
 
 def synthesize(
@@ -33,6 +41,9 @@ def synthesize(
     how: Synthesis,
     seed: int = 0,
     name: str = "synthetic",
+    pairs: Path | None = None,
+    engine: str = "local",
+    workers: int | None = None,
 ) -> Json:
     """Make the set `out` of images of the task's classes.
 
@@ -40,67 +51,82 @@ def synthesize(
         task: whose class names (and synthesis prompts, if it has any) are painted.
         out: the new set's folder.
         generator: a diffusers pipeline: a folder, or a name on the Hub.
-        how: number of images and the settings of the pipeline.
+        how: number of images, their captions, and the settings of the pipeline.
         seed: of captions and noise.
         name: the namespace of the ids, with the seed.
+        pairs: the finished set that captions by `alt_text` or `captioner` tell of.
+        engine, workers: what runs side by side, as `run_shards` takes them; None: a process for
+            each GPU, or one.
 
     Returns:
-        Images left after each gate.
+        Images left after each gate; and where there are any, captions `repeated`, captions `cut`,
+        and blocks `halved` for want of memory.
 
     Raises:
         ModelError: the generator cannot be opened.
+        RunError: not even one image at a time fits into memory.
     """
-    inputs = {"task": task.digest, "generator": generator_digest(generator)}
     check_namespace(name)
-    arguments = {"name": name, "seed": seed, **how.model_dump(mode="json")}
+    inputs = {
+        "task": task.digest,
+        "generator": generator_digest(generator),
+        **caption_inputs(how.captions, pairs, task=task),
+    }
+    arguments = {
+        "name": name, "seed": seed, **how.model_dump(mode="json", exclude={"captions"}),
+        "captions": how.captions.arguments,
+    }  # fmt: skip
     with step(out, "synthesize", arguments=arguments, inputs=inputs) as this:
         if this.finished:
             return this.counts
-        captions = captions_for(task, how, seed)
-        pipeline = load_generator(generator)
-        size = -(-PART // how.block) * how.block
-        jobs = [captions.slice(start, size) for start in range(0, len(captions), size)]
-
-        def work(rows: pl.DataFrame) -> Part:
-            made = generate_images(
-                pipeline,
-                rows["caption"].to_list(),
-                seed=seed,
-                indices=rows["index"].to_list(),
-                **how.arguments,
-            )
-            done = list(track(made, label="painting", total=len(rows)))
-            pairs = _pairs(rows, [encode_png(one.image) for one in done], f"{name}-{seed}")
-            return sift(pairs, [one.reason for one in done], gate="valid")
-
-        make_parts(out, work, jobs, label="synthesizing", workers=1)
-        made = f"{len(captions):,} images painted from captions"
-        story = f"{made}, seed {seed}, for the task {task.name}."
-        title = f"{task.name}: synthetic"
-        finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
+        captions = _captions(task, how, seed=seed, folder=out, pairs=pairs)
+        parts = cut_into_parts(captions, block=how.block)
+        easel = Easel(
+            out, str(generator), how, seed=seed, namespace=f"{name}-{seed}",
+            threads=torch.get_num_threads(),
+        )  # fmt: skip
+        make_parts(
+            out, easel, list(enumerate(parts)), label=LABEL, unit=UNIT, size=_images, gpu=True,
+            engine=engine, workers=painting_workers(workers, gpus=gpu_count(), engine=engine),
+        )  # fmt: skip
+        _finish(this, task, captions, how=how, seed=seed)
         return this.counts
 
 
-def captions_for(task: Task, how: Synthesis, seed: int) -> pl.DataFrame:
-    """The captions to paint: columns index, label, caption, kind."""
-    return write_captions(
-        task.name_of,
-        how.n,
-        per_class=how.per_class,
-        seed=seed,
-        kinds=how.captions.kinds or KINDS,
-        templates=task.prompts.synthesis or None,
-    )
+def cut_into_parts(captions: pl.DataFrame, *, block: int) -> list[pl.DataFrame]:
+    """Captions as they are painted together: whole blocks, not too few nor too many.
+
+    Example:
+        >>> captions = pl.DataFrame({"index": range(100)})
+        >>> [len(part) for part in cut_into_parts(captions, block=10)]
+        [40, 40, 20]
+    """
+    wanted = min(max(len(captions) // PARTS, LEAST), MOST)
+    size = -(-wanted // block) * block
+    return [captions.slice(start, size) for start in range(0, len(captions), size)]
 
 
-def _pairs(rows: pl.DataFrame, images: list[bytes], namespace: str) -> pl.DataFrame:
-    names = [f"{index:07d}" for index in rows["index"]]
-    return rows.select("label", "caption").with_columns(
-        pl.Series("id", [f"{namespace}:{name}" for name in names]),
-        image_column(images, [f"{name}.png" for name in names]),
-        pl.Series("sha256", [sha256_of(data) for data in images]),
-        source=pl.lit("synthetic"),
-        pool=pl.lit(namespace),
-        query=rows["kind"],
-        found_by=pl.lit("synthesis"),
-    )
+def _captions(
+    task: Task, how: Synthesis, *, seed: int, folder: Path, pairs: Path | None
+) -> pl.DataFrame:
+    # Written once: whoever writes them may write others when asked again.
+    path = folder / CAPTIONS
+    if not path.exists():
+        write_table(path, task_captions(task, how, seed=seed, folder=folder, pairs=pairs))
+    return pl.read_parquet(path)
+
+
+def _images(numbered: tuple[int, pl.DataFrame]) -> int:
+    return len(numbered[1])
+
+
+def _finish(this: Step, task: Task, captions: pl.DataFrame, *, how: Synthesis, seed: int) -> None:
+    made = f"{len(captions):,} images painted from captions"
+    story = f"{made}, seed {seed}, for the task {task.name}."
+    title = f"{task.name}: synthetic"
+    finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
+    told = {"repeated": repeated_captions(captions)}
+    this.counts |= {name: count for name, count in told.items() if count}
+    cost = sum_costs(write_costs(this.folder))
+    if cost is not None:
+        say(f"{LABEL}: {tell_cost(cost)}")
