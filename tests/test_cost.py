@@ -26,7 +26,8 @@ from headwater.cost import (
     tell_cost,
 )
 from headwater.engine import run_shards
-from headwater.store import NOT_CONTENT, write_table
+from headwater.store import NOT_CONTENT, step, write_table
+from headwater.summary import costs
 
 
 def test_seconds_are_those_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,12 +136,12 @@ def test_costs_are_read_summed_and_told(tmp_path: Path) -> None:
     assert "cost.parquet" in NOT_CONTENT
     known, unknown = Cost(8, 4.0, 4.0, 36_000.0, "A"), Cost(2, 1.0, 1.0, None, "B")
     write_table(tmp_path / COST, cost_table([(0, known), (2, unknown)]))
-    costs = read_costs(tmp_path)
-    assert costs["part"].to_list() == [0, 2]
-    total = sum_costs(costs)
+    told = read_costs(tmp_path)
+    assert told["part"].to_list() == [0, 2]
+    total = sum_costs(told)
     assert total == Cost(10, 5.0, 5.0, None, "A, B")
     assert tell_cost(total) == "10 images, 2 images/s, 5 GPU seconds (A, B)"
-    first = sum_costs(costs.head(1))
+    first = sum_costs(told.head(1))
     assert first is not None
     assert tell_cost(first) == "8 images, 2 images/s, 4 GPU seconds, 0.01 kWh (A)"
 
@@ -149,3 +150,16 @@ def test_no_costs_are_no_costs(tmp_path: Path) -> None:
     assert sum_costs(read_costs(tmp_path)) is None
     write_table(tmp_path / COST, pl.DataFrame({"folder": ["a study's own"]}))
     assert read_costs(tmp_path).schema == SCHEMA
+
+
+def test_a_study_tells_what_its_sets_cost(tmp_path: Path) -> None:
+    for name in ("painted", "found"):
+        with step(tmp_path / name, name, arguments={}):
+            pass
+    parts = [(0, Cost(8, 4.0, 4.0, 500.0, "A")), (1, Cost(2, 1.0, 1.0, 100.0, "B"))]
+    write_table(tmp_path / "painted" / COST, cost_table(parts))
+    table = costs(tmp_path)
+    write_table(tmp_path / COST, table)  # where a study has its own
+    assert costs(tmp_path).equals(table)
+    told = table.select("folder", "images", "gpu_seconds", "joules").rows()
+    assert told == [("found", None, None, None), ("painted", 10, 5.0, 600.0)]

@@ -15,6 +15,7 @@ import yaml
 
 from headwater.choices import Choice
 from headwater.compare import verdict_sentence
+from headwater.cost import read_costs, sum_costs
 from headwater.curate.pixels import PIXELS_FILE
 from headwater.decode import encode_png
 from headwater.gate import Gate, gate_notes, leak_table
@@ -237,13 +238,23 @@ def sizes(story: Telling) -> pl.DataFrame:
 
 
 def costs(root: Path) -> pl.DataFrame:
-    """`cost.parquet`: the seconds and bytes of every step of a study, by folder."""
+    """`cost.parquet`: what every step of a study took, by folder; of painted sets more is known."""
     rows = [
-        (path.parent.relative_to(root).as_posix(), told["verb"], told["seconds"], told["bytes"])
+        (
+            path.parent.relative_to(root).as_posix(), told["verb"], told["seconds"],
+            told["bytes"], *_painted(path.parent),
+        )  # fmt: skip
         for path in sorted(root.rglob(DONE))
         for told in [read_json(path)]
     ]
     schema = {
         "folder": pl.String, "verb": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
+        "images": pl.Int64, "gpu_seconds": pl.Float64, "joules": pl.Float64,
     }  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _painted(folder: Path) -> tuple[int, float, float | None] | tuple[None, None, None]:
+    """Images, GPU seconds and joules of a set that tells them."""
+    cost = sum_costs(read_costs(folder))
+    return (cost.images, cost.gpu_seconds, cost.joules) if cost else (None, None, None)
