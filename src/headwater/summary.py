@@ -239,14 +239,7 @@ def sizes(story: Telling) -> pl.DataFrame:
 
 def costs(root: Path) -> pl.DataFrame:
     """`cost.parquet`: what every step of a study took, by folder; of painted sets more is known."""
-    rows = [
-        (
-            path.parent.relative_to(root).as_posix(), told["verb"], told["seconds"],
-            told["bytes"], *_painted(path.parent),
-        )  # fmt: skip
-        for path in sorted(root.rglob(DONE))
-        for told in [read_json(path)]
-    ]
+    rows = [_cost_row(root, path.parent) for path in sorted(root.rglob(DONE))]
     schema = {
         "folder": pl.String, "verb": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
         "images": pl.Int64, "gpu_seconds": pl.Float64, "joules": pl.Float64,
@@ -254,7 +247,8 @@ def costs(root: Path) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _painted(folder: Path) -> tuple[int, float, float | None] | tuple[None, None, None]:
-    """Images, GPU seconds and joules of a set that tells them."""
-    cost = sum_costs(read_costs(folder))
-    return (cost.images, cost.gpu_seconds, cost.joules) if cost else (None, None, None)
+def _cost_row(root: Path, folder: Path) -> tuple[str | float | None, ...]:
+    told, cost = read_json(folder / DONE), sum_costs(read_costs(folder))
+    painted = (cost.images, cost.gpu_seconds, cost.joules) if cost else (None, None, None)
+    place = folder.relative_to(root).as_posix()
+    return place, told["verb"], told["seconds"], told["bytes"], *painted
