@@ -2,7 +2,7 @@
 
 sourced/NAME     as it was made
 curated/NAME     what is trained on; sets made from curated ones are not curated again
-novelty/NAME     of a synthetic set: which images the pool has already
+novelty/NAME     of a synthetic set: how new its images are to the pool
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from pathlib import Path
 from headwater.clip import Clip
 from headwater.errors import RecipeError
 from headwater.pool import open_pool, vector_models
+from headwater.progress import say
 from headwater.recipe import PoolPlace, Recipe, Source
 from headwater.steps.curation.copies import copy_descriptor, copy_threshold
 from headwater.steps.curation.curate import curate
 from headwater.steps.embed import embed
 from headwater.steps.importing import import_images
-from headwater.steps.novelty.novelty import find_near_copies
+from headwater.steps.novelty.carrier import can_compare
+from headwater.steps.novelty.novelty import find_novelty
 from headwater.steps.retrieve import retrieve
 from headwater.steps.synthesis.perturb import perturb
 from headwater.steps.synthesis.synthesize import synthesize
@@ -100,12 +102,33 @@ class Sourcing:
                 made, self.task, kept, clip=self.clip, how=how, engine=self.engine,
                 workers=self.workers,
             )  # fmt: skip
-        if source.synthesize is not None and self.recipe.pool is not None:
-            out = self.root / NOVELTY / name
-            find_near_copies(
-                kept, self.pool.path, out, descriptor=copy_descriptor(how),
-                threshold=copy_threshold(how, self.recipe.curate),
-            )  # fmt: skip
+        if self.asks_novelty(name):
+            self.compare(name)
+
+    def asks_novelty(self, name: str) -> bool:
+        """Whether a source is held against the pool: a synthetic one, or one split by novelty."""
+        splits = [told.subset for told in self.recipe.sources.values()]
+        asked = any(told is not None and told.source == name for told in splits)
+        return self.recipe.pool is not None and (
+            asked or self.recipe.sources[name].synthesize is not None
+        )
+
+    def compare(self, name: str) -> None:
+        """Tell how new the images of a source are to the pool."""
+        how, kept = self.recipe.curation(name), self.training_set(name)
+        carries = bool(vector_models(open_pool(self.pool.path).shards[0]))
+        embeds = any(told.retrieve and told.retrieve.asks_a_model for told in
+                     self.recipe.sources.values())  # fmt: skip
+        vectors = self.vectors() if embeds and not carries else None
+        if not can_compare(open_pool(self.pool.path), self.retriever, vectors):
+            say(f"how new {name} is cannot be told: pool {self.pool.name} has no images")
+            return
+        find_novelty(
+            kept, self.pool.path, self.root / NOVELTY / name, descriptor=copy_descriptor(how),
+            clip=self.retriever, vectors=vectors, threshold=copy_threshold(how, self.recipe.curate),
+            pool_name=self.pool.name, seed=self.recipe.seed, engine=self.engine,
+            workers=self.workers,
+        )  # fmt: skip
 
 
 def _retrieve(study: Sourcing, name: str, source: Source) -> None:

@@ -25,6 +25,7 @@ from headwater.report.data import ReportData, measured
 from headwater.report.pixels import pixels_notes
 from headwater.sourcing import NOVELTY
 from headwater.splits import load_split
+from headwater.steps.novelty.settings import BANDS
 from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
 from headwater.task import Task
 
@@ -163,7 +164,7 @@ def notes(story: Telling) -> list[str]:
         said.append("One seed: intervals are over test images alone.")
     said += gate_notes(story.gate)
     said += primary_pixels(story)
-    said += [near for name in recipe.sources if (near := near_copies(story, name))]
+    said += [new for name in recipe.sources if (new := how_new(story, name))]
     said += [copies for name in recipe.sources if (copies := copies_found(story, name))]
     return said
 
@@ -177,14 +178,18 @@ def copies_found(story: Telling, source: str) -> str:
     )
 
 
-def near_copies(story: Telling, source: str) -> str:
-    """How many of a source's images are near-copies of pool images; empty if that was not asked."""
+def how_new(story: Telling, source: str) -> str:
+    """How many of a source's images the pool has already; empty if that was not asked."""
     folder = story.root / NOVELTY / source
     if not (folder / DONE).exists():
         return ""
     counts = read_step(folder)["counts"]
-    share = counts["near_copies"] / max(counts["images"], 1)
-    return f"{source}: {share:.1%} of {counts['images']:,} images are near-copies of pool images."
+    shares = (counts[band] / max(counts["images"], 1) for band in BANDS)
+    memorized, near, new = (f"{share:.1%}" for share in shares)
+    return (
+        f"{source}: of {counts['images']:,} images, {memorized} are memorized (copies of pool"
+        f" images), {near} near one, {new} new."
+    )
 
 
 def gallery(story: Telling) -> dict[str, dict[str, list[bytes]]]:

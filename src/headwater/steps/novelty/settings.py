@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, Field
 
 from headwater.steps.settings import SETTINGS
 
 Band = Literal["memorized", "near", "new"]
+BANDS: tuple[Band, ...] = get_args(Band)
+"""How new an image may be, from a copy on; `novelty.py` tells what makes it so."""
 
 
 class Subset(BaseModel):
