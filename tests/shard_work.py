@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headwater.engine import worker_slot
+from headwater.engine.local import TELL_EVERY
 from headwater.errors import SetError
+from headwater.progress import track
 
 ROOT = str(Path(__file__).parents[1])
 
@@ -90,6 +92,11 @@ def own_slot(folder: Path, x: int) -> int:
     if x == before == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return worker_slot()
+
+
+def count_slowly(x: int) -> None:
+    for _ in track(range(x), label="inside", unit="images"):
+        time.sleep(TELL_EVERY)
 
 
 def note(folder: Path, x: int) -> int:

@@ -16,6 +16,7 @@ from tests.shard_work import (
     Stubborn,
     alive,
     always_killed,
+    count_slowly,
     fail_backwards,
     fail_on_three,
     give_function,
@@ -83,6 +84,16 @@ def test_progress_may_count_what_a_shard_stands_for(
     asked = {"label": "painting", "unit": "images", "size": abs}
     assert run_shards(square, [3, -2], workers=workers, **asked) == [9, 4]
     assert capsys.readouterr().err.startswith("painting: 5 done in ")
+
+
+def test_workers_tell_how_far_their_shards_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0)
+    run_shards(count_slowly, [3, 4], workers=2, label="painting", unit="images", size=abs)
+    done = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert {"1", "2"} & set(done[:3])  # before any shard was through
+    assert done[-1] == "7"
 
 
 def test_a_shard_that_kills_twice_is_named_and_the_others_are_done(tmp_path: Path) -> None:

@@ -47,6 +47,28 @@ def test_an_item_may_stand_for_many(
     assert lines[2].startswith("work: 3 done in 45.0 s (0.1 images/s)")
 
 
+def test_work_inside_an_item_moves_the_bar_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 15))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    for part in track([[1, 2], [3]], label="painting", total=3, unit="images", size=len):
+        list(track(part, label="inner", unit="images"))
+        list(track(range(9), label="inner", unit="shards"))  # of another kind
+    done = [line.split(" of ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert done[:5] == [f"painting: {n}" for n in (1, 2, 2, 3, 3)]
+    assert done[5].startswith("painting: 3 done in ")
+
+
+def test_what_is_told_twice_does_not_go_beyond_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0)
+    for _ in track([2], label="painting", total=2, unit="images", size=abs):
+        progress.count(5, "images")
+    assert capsys.readouterr().err.startswith("painting: 2 of 2 ")
+
+
 def test_a_line_holds_nothing_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
     progress.say("5-\udcff.features\x1b[31m is not used")
     assert capsys.readouterr().err == "5-.features[31m is not used\n"

@@ -7,19 +7,21 @@ import os
 import pickle
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from threading import Thread
 from typing import Any
 
 from headwater.engine.crew import Outcome, answer, take_slot
 from headwater.errors import InputError
-from headwater.progress import be_quiet
+from headwater.progress import be_quiet, count
 
 PRELOAD = ("torch", "open_clip")  # slow to import
 GRACE = 5.0  # seconds for a worker to end by itself
+TELL_EVERY = 0.5  # seconds from one word of a worker on its progress to the next
 
 
 def worker_count(workers: int | None) -> int:
@@ -71,13 +73,22 @@ class Processes:
 
     def wait(self) -> list[tuple[int, Outcome]]:
         """The outcomes of the shards that ended; waits for at least one."""
-        ready = set(wait([sign for worker in self._busy.values() for sign in worker.signs]))
-        ended = [number for number, worker in self._busy.items() if ready & set(worker.signs)]
-        return [(number, self._take(number)) for number in ended]
+        told: list[tuple[int, Outcome]] = []
+        while not told:
+            ready = set(wait([sign for worker in self._busy.values() for sign in worker.signs]))
+            spoke = [number for number, worker in self._busy.items() if ready & set(worker.signs)]
+            taken = [(number, self._take(number)) for number in spoke]
+            told = [(number, outcome) for number, outcome in taken if outcome]
+        return told
 
-    def _take(self, number: int) -> Outcome:
+    def _take(self, number: int) -> Outcome | None:
+        """What became of a shard; None where its worker only told how far it is."""
         worker = self._busy[number]
         outcome = worker.take()
+        if isinstance(outcome, _Counted):
+            for unit, done in outcome.items():
+                count(done, unit)
+            return None
         if outcome is None:
             outcome = Outcome(killed=worker.dismiss())
             self._slots.append(worker.slot)
@@ -106,8 +117,8 @@ class _Worker:
         with suppress(OSError):  # killed while idle: `take` will tell
             self._pipe.send_bytes(shard)
 
-    def take(self) -> Outcome | None:
-        """Its answer, or None if it ended without one."""
+    def take(self) -> Outcome | _Counted | None:
+        """Its answer or a word on its progress; None if it ended without."""
         try:
             return pickle.loads(self._pipe.recv_bytes()) if self._pipe.poll() else None
         except (EOFError, OSError):
@@ -125,6 +136,28 @@ class _Worker:
         """End it in the middle of a shard."""
         self._process.kill()
         self.dismiss()
+
+
+class _Counted(dict[str, int]):
+    """How many of which unit a worker has done since its last word."""
+
+
+class _Teller:
+    """In a worker, tells its parent now and then what is counted in it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._counted = _Counted()
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, unit: str) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # two threads that send at once would garble both
+        self._counted[unit] = self._counted.get(unit, 0) + done
+        if time.monotonic() - self._last >= TELL_EVERY:
+            with suppress(OSError):
+                self._pipe.send_bytes(pickle.dumps(self._counted))
+            self._counted, self._last = _Counted(), time.monotonic()
 
 
 def _how(code: int) -> str:
@@ -156,7 +189,7 @@ def process_context(preload: Sequence[str]) -> Any:
 def _serve(pipe: Connection, work: bytes, slot: int) -> None:
     # Ctrl-C reaches every process of a terminal; the parent alone decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    be_quiet()
+    be_quiet(_Teller(pipe))
     take_slot(slot)
     end_with_parent()
     with suppress(EOFError, OSError):  # the parent has no more shards, or is gone
@@ -169,7 +202,9 @@ def end_with_parent() -> None:
 
     A worker whose parent was killed would go on writing where the next run already writes.
     """
-    Thread(target=_end_after, args=(multiprocessing.parent_process(),), daemon=True).start()
+    threading.Thread(
+        target=_end_after, args=(multiprocessing.parent_process(),), daemon=True
+    ).start()
 
 
 def _end_after(parent: BaseProcess | None) -> None:
