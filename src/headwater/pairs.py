@@ -241,14 +241,19 @@ def iter_pairs(folder: Path, columns: Sequence[str] | None = None) -> Iterator[p
         yield read_shard(path, columns)
 
 
-def read_shard(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """One Parquet file of a set.
+def read_shard(
+    path: Path, columns: Sequence[str] | None = None, *, rows: range | None = None
+) -> pl.DataFrame:
+    """One Parquet file of a set, or some rows of it that follow each other.
 
     Raises:
         SetError: the file is broken, or lacks a column.
     """
     check_columns(path, columns)
     try:
+        if rows is not None:
+            some = pl.scan_parquet(path).slice(rows.start, len(rows))
+            return (some.select(columns) if columns else some).collect()
         return pl.read_parquet(path, columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from None

@@ -24,7 +24,12 @@ def refuse_unfit(source: Path, verb: str) -> None:
             f"{source} is curated already", expected="a set as it was sourced",
             seen=f"a {verb} set", do="Curate the set it was made from.",
         )  # fmt: skip
-    waiting = sum(row.get(WAITING, 0) for row in counts["classes"].values())
+    refuse_waiting(source)
+
+
+def refuse_waiting(source: Path) -> None:
+    """Raise `SetError` if a set has pairs whose image nobody has fetched yet."""
+    waiting = sum(row.get(WAITING, 0) for row in read_funnel(source)["classes"].values())
     if waiting:
         raise SetError(
             f"{source} has pairs that are URLs only", expected="an image in every pair",

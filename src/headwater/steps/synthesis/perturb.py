@@ -1,28 +1,43 @@
 """`perturb`: the images of a set after noise-and-denoise at strength gamma, as a set.
 
 A perturbed set inherits the ids its parent kept and is filtered no second time, so that both
-are paired image by image.
+are paired image by image, and so are the sets of several gammas. An image that came out broken
+is dropped with its reason and nothing takes its place: `valid` counts what is left, and
+`paired_pairs` what all sets of a curve have in common.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 import polars as pl
+import torch
 
+from headwater.cost import sum_costs, tell_cost
 from headwater.curate.pixels import PIXELS_FILE, as_it_came, looks_column, summarize
-from headwater.decode import decode_rgb, encode_jpeg
-from headwater.pairs import image_column, read_shard, sha256_of, shard_path, shard_paths
-from headwater.progress import track
-from headwater.prompts import fill
-from headwater.steps.sets import Part, finish_set, make_parts, sift
+from headwater.engine import run_shards
+from headwater.errors import InputError, SetError
+from headwater.pairs import read_decisions, read_funnel, read_shard, shard_path, shard_paths
+from headwater.progress import say
+from headwater.prompts import SLOT, fill
+from headwater.steps.agreement import KEY, check_classes
+from headwater.steps.curation.refusals import refuse_waiting
+from headwater.steps.sets import finish_set, make_parts
+from headwater.steps.synthesis.ledger import write_costs
+from headwater.steps.synthesis.painter import gpu_count, painting_workers
+from headwater.steps.synthesis.retouch import LABEL, Retoucher, Rows
 from headwater.steps.synthesis.settings import Perturbation
-from headwater.store import Json, read_step, step, write_json
-from headwater.synthesize.generator import generator_digest, load_generator
-from headwater.synthesize.perturb import perturb_images
+from headwater.store import DONE, Json, read_step, step, write_json
+from headwater.synthesize.gamma import AUTOENCODER, Gamma, gamma_name
+from headwater.synthesize.generator import generator_digest
 from headwater.task import Task
 
 GATES = ("inherited", "valid")
+PARTS = 32  # so many, that every worker has some and a kill costs little
+LEAST, MOST = 32, 256  # images a part
 
 
 def perturb(
@@ -33,84 +48,197 @@ def perturb(
     generator: str | Path | None,
     how: Perturbation,
     seed: int = 0,
+    engine: str = "local",
+    workers: int | None = None,
 ) -> Json:
     """Make the set `out` of the perturbed images of the set `source`.
 
     Args:
-        source: a finished set, curated already.
-        task: whose class names the images are denoised with.
+        source: a finished set, curated already, or one without labels.
+        task: whose class names the images are denoised with; pairs without a label are denoised
+            with what stands before the class in the prompt.
         out: the new set's folder.
         generator: a diffusers pipeline with an img2img form; not needed at gamma 0.
         how: gamma and the settings of the pipeline.
         seed: of the noise; each image's noise depends on it and on the image's id only.
+        engine, workers: what runs side by side, as `painting_workers` takes them.
 
     Returns:
         Images left after each gate.
 
     Raises:
-        SetError: the source is unfinished.
+        SetError: the source is unfinished, has images to download, or is of other classes.
         ModelError: the generator cannot be opened, or has no img2img form.
+        InputError: no generator, and gamma is not 0.
     """
-    painted = how.gamma > 0
-    inputs = {"set": read_step(source)["digest"], "task": task.digest}
+    record = read_step(source)
+    refuse_waiting(source)
+    check_classes(source, task)
+    labels = list(read_funnel(source)["classes"])
+    prompts = {label: prompt_for(label, task.name_of, how.prompt) for label in labels}
+    inputs = {"set": record["digest"], "task": task.digest}
+    painted = how.gamma != 0
     if painted:
-        inputs["generator"] = generator_digest(str(generator))
+        if generator is None:
+            raise InputError(f"gamma {gamma_name(how.gamma)} needs a generator", do="Name one.")
+        inputs["generator"] = generator_digest(generator)
     arguments = {"seed": seed, **how.model_dump(mode="json", exclude={"source"})}
     with step(out, "perturb", arguments=arguments, inputs=inputs) as this:
         if this.finished:
             return this.counts
-        pipeline = load_generator(str(generator)) if painted else None
-        names = task.name_of
-
-        def work(path: Path) -> Part:
-            pairs = read_shard(path)
-            data = pairs["image"].struct.field("bytes")
-            made = perturb_images(
-                pipeline,
-                (decode_rgb(one) for one in data),
-                [fill(how.prompt, names[label]) for label in pairs["label"]],
-                gamma=how.gamma,
-                keys=pairs["id"].to_list(),
-                seed=seed,
-                **how.arguments,
-            )
-            done = list(track(made, label=f"perturbing at {how.gamma:g}", total=len(pairs)))
-            images = [encode_jpeg(one.image, quality=how.quality) for one in done]
-            reasons = [one.reason for one in done]
-            return sift(_with_images(pairs, images), reasons, gate="valid")
-
-        make_parts(out, work, shard_paths(source), label=f"perturbing at {how.gamma:g}", workers=1)
-        write_looks(source, out)
-        story = f"Images of another set after noise and denoising at gamma {how.gamma:g}."
-        title = f"{task.name}: perturbed at {how.gamma:g}"
-        finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
+        jobs = cut_into_rows(source, block=how.block)
+        retoucher = Retoucher(
+            out, str(generator), how, seed=seed, prompts=prompts, threads=torch.get_num_threads()
+        )
+        crew = painting_workers(workers, gpus=gpu_count(), engine=engine)
+        make_parts(
+            out, retoucher, list(enumerate(jobs)), label=f"{LABEL} at {gamma_name(how.gamma)}",
+            unit="images", size=_count, engine=engine, workers=crew if painted else workers,
+            gpu=painted,
+        )  # fmt: skip
+        write_looks(out, jobs, engine=engine, workers=workers)
+        story = f"Images of another set, {gamma_words(how.gamma)}."
+        title = f"{task.name}: perturbed at {gamma_name(how.gamma)}"
+        finish_set(this, labels=labels, gates=GATES, title=title, story=story)
+        cost = sum_costs(write_costs(out))
+        if cost is not None and painted:
+            say(f"{LABEL}: {tell_cost(cost)}")
+        _tell_broken(this.counts, how.gamma)
         return this.counts
 
 
-def write_looks(source: Path, out: Path) -> None:
+def perturb_curve(
+    source: Path,
+    task: Task,
+    out: Path,
+    *,
+    gammas: Sequence[Gamma],
+    generator: str | Path | None,
+    how: Perturbation,
+    seed: int = 0,
+    engine: str = "local",
+    workers: int | None = None,
+) -> dict[str, Json]:
+    """Make a perturbed set for each of several gammas: `out/gamma=0.3` and so on.
+
+    Args:
+        gammas: of the sets; a set that is there already is left alone.
+        how: the settings they share; its own gamma says nothing here.
+        source, task, generator, seed, engine, workers: as `perturb` takes them.
+
+    Returns:
+        By the name of its folder, what `perturb` returned for each gamma.
+
+    Raises:
+        SetError: `out` is a set itself.
+        Whatever `perturb` raises.
+    """
+    if (out / DONE).exists():
+        raise SetError(
+            f"{out} is a set", expected="a folder for several sets", seen="one made already",
+            do="Choose another --out.",
+        )  # fmt: skip
+    made = {}
+    for gamma in gammas:
+        way = Perturbation.model_validate({**how.model_dump(), "gamma": gamma})
+        name = folder_name(way.gamma)
+        made[name] = perturb(
+            source, task, out / name, generator=generator, how=way, seed=seed, engine=engine,
+            workers=workers,
+        )  # fmt: skip
+    return made
+
+
+def folder_name(gamma: Gamma) -> str:
+    """What the set of a gamma is called among others.
+
+    Example:
+        >>> folder_name(0.3)
+        'gamma=0.3'
+    """
+    return f"gamma={gamma_name(gamma)}"
+
+
+def paired_pairs(folders: Sequence[Path]) -> pl.DataFrame:
+    """The id and label of every pair that all perturbed sets of a parent have kept."""
+    kept = [read_decisions(folder).filter("kept").select(KEY) for folder in folders]
+    return reduce(lambda one, other: one.join(other, on=KEY, how="semi"), kept)
+
+
+def gamma_words(gamma: Gamma) -> str:
+    """What was done at a gamma, in words.
+
+    Example:
+        >>> gamma_words(0.3)
+        'after noise and denoising at gamma 0.3'
+    """
+    if gamma == AUTOENCODER:
+        return "encoded and decoded by the autoencoder of a generator"
+    return f"after noise and denoising at gamma {gamma:g}" if gamma else "resized, by no model"
+
+
+def prompt_for(label: str, names: Mapping[str, str], template: str) -> str:
+    """The prompt of a class; without a class, what stands before it in the template.
+
+    Example:
+        >>> prompt_for("a", {"a": "iris"}, "a photo of {a} {}"), prompt_for("", {}, "a photo of {}")
+        ('a photo of an iris', 'a photo')
+    """
+    if label in names:
+        return fill(template, names[label])
+    before = SLOT.split(template)[0]
+    return re.sub(r"(\s+(of|a|an|the))*\s*$", "", before)
+
+
+def cut_into_rows(source: Path, *, block: int) -> list[Rows]:
+    """The parts a set is perturbed in: whole blocks of a shard, not too few nor too many.
+
+    Blocks begin with each shard, so an image stands at the same place of the same block in
+    whatever parts and by however many workers. A shard without pairs is one part.
+    """
+    counts = {path: len(read_shard(path, ["id"])) for path in shard_paths(source)}
+    wanted = min(max(sum(counts.values()) // PARTS, LEAST), MOST)
+    size = -(-wanted // block) * block
+    return [
+        Rows(path, range(start, min(start + size, count)))
+        for path, count in counts.items()
+        for start in range(0, max(count, 1), size)
+    ]
+
+
+def write_looks(
+    out: Path, jobs: Sequence[Rows], *, engine: str = "local", workers: int | None = None
+) -> None:
     """What the images were like before they were perturbed, and what they are like."""
-    parents = shard_paths(source)
-    own = [shard_path(out, number, len(parents)) for number in range(len(parents))]
-    looks = [_looks(*both) for both in zip(parents, own, strict=True)]
+    own = [shard_path(out, number, len(jobs)) for number in range(len(jobs))]
+    looks = run_shards(
+        _looks, list(zip(jobs, own, strict=True)), engine=engine, workers=workers,
+        label="looking at pixels", unit="images", size=_count_looks,
+    )  # fmt: skip
     write_json(out / PIXELS_FILE, summarize(pl.concat(looks)))
 
 
-def _with_images(pairs: pl.DataFrame, images: list[bytes]) -> pl.DataFrame:
-    names = pairs["image"].struct.field("path").to_list()
-    return pairs.with_columns(
-        image_column(images, names),
-        pl.Series("sha256", [sha256_of(data) for data in images], dtype=pl.String),
-        source=pl.lit("perturbed"),
-    )
-
-
-def _looks(source: Path, own: Path) -> pl.DataFrame:
-    key = ["id", "label"]
-    parent = read_shard(source, [*key, "image"]).rename({"image": "before"})
-    both = read_shard(own, [*key, "image"]).join(parent, on=key, maintain_order="left")
+def _looks(both: tuple[Rows, Path]) -> pl.DataFrame:
+    rows, own = both
+    parent = rows.read([*KEY, "image"]).rename({"image": "before"})
+    pairs = read_shard(own, [*KEY, "image"]).join(parent, on=KEY, maintain_order="left")
     return pl.DataFrame(
         [
             looks_column(name, (as_it_came(data).after for data in images.struct.field("bytes")))
-            for name, images in (("before", both["before"]), ("after", both["image"]))
+            for name, images in (("before", pairs["before"]), ("after", pairs["image"]))
         ]
     )
+
+
+def _count(numbered: tuple[int, Rows]) -> int:
+    return len(numbered[1].which)
+
+
+def _count_looks(both: tuple[Rows, Path]) -> int:
+    return len(both[0].which)
+
+
+def _tell_broken(counts: Json, gamma: Gamma) -> None:
+    dropped = counts["inherited"] - counts["valid"]
+    if dropped:
+        say(f"{dropped:,} of {counts['inherited']:,} images came out broken at {gamma_name(gamma)}")
