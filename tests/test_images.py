@@ -1,9 +1,10 @@
-"""Prompts to images: what an image depends on, what is refused, and what is flagged."""
+"""Prompts to images: what an image depends on, blocks that memory halves, what is refused."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,21 +13,21 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from diffusers.utils.torch_utils import randn_tensor
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
-from tests.tiny_pipeline import SIDE, build_tiny_pipeline, one_thread
-from transformers import CLIPConfig, CLIPImageProcessor
+from tests.tiny_pipeline import (
+    SIDE,
+    build_tiny_flow_pipeline,
+    build_tiny_pipeline,
+    one_thread,
+)
 
 from headwater.errors import InputError, RunError
+from headwater.store import stable_seed
 from headwater.synthesize.generator import load_generator, native_size
-from headwater.synthesize.images import (
-    BLANK,
-    NAN,
-    UNSAFE,
-    generate_images,
-    noise,
-)
+from headwater.synthesize.images import Layout, generate_images, noise
 
 CAPTIONS = [f"a photo of the digit {n}" for n in range(11)]
 QUICK: dict[str, Any] = {"seed": 5, "steps": 3}
@@ -48,9 +49,24 @@ def pipeline(folder: Path) -> DiffusionPipeline:
     return load_generator(folder, device="cpu")
 
 
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
+    return load_generator(build_tiny_flow_pipeline(tmp_path_factory.mktemp("flow")), device="cpu")
+
+
+@pytest.fixture(params=["pipeline", "flow"])
+def either(request: pytest.FixtureRequest) -> DiffusionPipeline:
+    """Stable Diffusion, then Stable Diffusion 3: a transformer trained by flow matching."""
+    return request.getfixturevalue(request.param)
+
+
+Wholes = Callable[[DiffusionPipeline, int], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def wholes() -> Wholes:
+    """All captions in blocks of a size, by either pipeline; drawn once."""
+    return cache(lambda pipeline, block: pixels(pipeline, CAPTIONS, block=block))
 
 
 def pixels(pipeline: DiffusionPipeline, captions: list[str], **settings: Any) -> np.ndarray:
@@ -71,20 +87,19 @@ def test_images_are_uint8_of_the_pipeline_s_size(pipeline: DiffusionPipeline) ->
     assert native_size(pipeline) == (SIDE, SIDE)
 
 
-def test_an_image_is_what_the_bare_pipeline_draws(pipeline: DiffusionPipeline) -> None:
-    made = pixels(pipeline, CAPTIONS[4:5], indices=[4], block=1)[0]
-    bare = pipeline(
+def test_an_image_is_what_the_bare_pipeline_draws(either: DiffusionPipeline) -> None:
+    made = pixels(either, CAPTIONS[4:5], indices=[4], block=1)[0]
+    bare = either(
         CAPTIONS[4],
         num_inference_steps=3,
         guidance_scale=2.0,
-        eta=0.0,
         generator=noise("image", 5, 4),
     ).images[0]
     assert np.array_equal(made, np.asarray(bare))
 
 
-def test_pixels_hardly_depend_on_the_block(pipeline: DiffusionPipeline) -> None:
-    one, three, eight = (pixels(pipeline, CAPTIONS, block=block) for block in (1, 3, 8))
+def test_pixels_hardly_depend_on_the_block(either: DiffusionPipeline) -> None:
+    one, three, eight = (pixels(either, CAPTIONS, block=block) for block in (1, 3, 8))
     assert np.abs(one.astype(int) - three).max() <= 2
     assert np.abs(one.astype(int) - eight).max() <= 2
     assert one.std() > 10  # the pictures are not all gray
@@ -97,23 +112,23 @@ def test_noise_does_not_depend_on_the_block_at_all() -> None:
     assert len(np.unique(one, axis=0)) == len(CAPTIONS)
 
 
-@pytest.mark.parametrize("wanted", [[5, 6, 7, 8, 9, 10], [0, 1, 2, 3], [7], [0, 4, 9]])
+@pytest.mark.parametrize("wanted", [[5, 6, 7, 8, 9, 10], [7], [0, 4, 9]])
+@pytest.mark.parametrize("block", [1, 3, 8])
 def test_after_a_restart_the_rest_has_the_same_bytes(
-    pipeline: DiffusionPipeline, wanted: list[int]
+    either: DiffusionPipeline, wholes: Wholes, block: int, wanted: list[int]
 ) -> None:
-    whole = pixels(pipeline, CAPTIONS, block=4)
-    rest = pixels(pipeline, [CAPTIONS[i] for i in wanted], indices=wanted, block=4)
-    assert np.array_equal(rest, whole[wanted])
+    rest = pixels(either, [CAPTIONS[i] for i in wanted], indices=wanted, block=block)
+    assert np.array_equal(rest, wholes(either, block)[wanted])
 
 
 @pytest.mark.parametrize(
     "other", [{"seed": 6}, {"steps": 4}, {"guidance": 5.0}, {"indices": [1]}, {"captions": ["7"]}]
 )
 def test_everything_named_changes_the_image(
-    pipeline: DiffusionPipeline, other: dict[str, Any]
+    either: DiffusionPipeline, other: dict[str, Any]
 ) -> None:
     usual: dict[str, Any] = {"captions": CAPTIONS[:1], "block": 1}
-    assert not np.array_equal(pixels(pipeline, **usual), pixels(pipeline, **usual | other))
+    assert not np.array_equal(pixels(either, **usual), pixels(either, **usual | other))
 
 
 def test_only_one_block_is_made_at_a_time_and_always_a_whole_one() -> None:
@@ -139,56 +154,6 @@ def test_sizes_drawn_and_saved(pipeline: DiffusionPipeline) -> None:
     assert np.array_equal(small, np.asarray(resized))
 
 
-def test_broken_and_blank_images_carry_their_reason(copy: Path) -> None:
-    broken = load_generator(copy)
-    torch.nn.init.zeros_(broken.vae.decoder.conv_out.weight)
-    made = list(generate_images(broken, CAPTIONS[:2], **QUICK))
-    assert [one.reason for one in made] == [BLANK, BLANK]
-    torch.nn.init.constant_(broken.vae.decoder.conv_out.bias, torch.nan)
-    made = list(generate_images(broken, CAPTIONS[:2], **QUICK))
-    assert [one.reason for one in made] == [NAN, NAN]
-    assert made[0].image.shape == (SIDE, SIDE, 3)
-
-
-def test_one_broken_image_does_not_take_its_neighbors_along() -> None:
-    def half_broken(prompt: list[str], **settings: Any) -> SimpleNamespace:
-        output = static(prompt, **settings)
-        output.images[1, 0, 0, 0] = np.nan
-        return output
-
-    made = generate_images(half_broken, CAPTIONS[:3], seed=0)
-    assert [one.reason for one in made] == [None, NAN, None]
-
-
-def test_the_safety_checker_s_flags_are_kept(copy: Path) -> None:
-    tiny = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
-    checker = StableDiffusionSafetyChecker(
-        CLIPConfig(
-            vision_config={**tiny, "num_attention_heads": 1, "image_size": 8, "patch_size": 8},
-            projection_dim=4,
-        )
-    )
-    with torch.no_grad():  # any cosine is above this threshold
-        checker.concept_embeds_weights.fill_(-2.0)
-    guarded = load_generator(copy)
-    guarded.register_modules(
-        safety_checker=checker,
-        feature_extractor=CLIPImageProcessor(
-            size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}
-        ),
-    )
-    made = list(generate_images(guarded, CAPTIONS[:2], **QUICK))
-    assert [one.reason for one in made] == [UNSAFE, UNSAFE]
-
-
-def test_out_of_memory_names_the_way_out() -> None:
-    def full(prompt: list[str], **_: Any) -> SimpleNamespace:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with pytest.raises(RunError, match="8 images at once"):
-        list(generate_images(full, CAPTIONS, seed=0))
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -201,6 +166,7 @@ def test_out_of_memory_names_the_way_out() -> None:
         {"indices": [0, 1]},
         {"indices": [2, 1, 3]},
         {"indices": [-1, 0, 1]},
+        {"blocks": [(0, 0)]},
     ],
 )
 def test_settings_out_of_range_are_refused_before_any_work(wrong: dict[str, Any]) -> None:
@@ -215,3 +181,94 @@ def test_nothing_but_headwater_shows_progress(
     list(generate_images(pipeline, CAPTIONS[:1], **QUICK))
     seen = capfd.readouterr()
     assert (seen.out, seen.err) == ("", "")
+
+
+@contextmanager
+def room_for(pipeline: DiffusionPipeline, most: int) -> Iterator[None]:
+    """A device that is full when the network gets more than `most` images, as torch says it."""
+
+    def check(_: torch.nn.Module, args: tuple[Any, ...], settings: dict[str, Any]) -> None:
+        batch = args[0] if args else settings["hidden_states"]
+        if len(batch) > 2 * most:  # guidance sends each image through twice
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    network = getattr(pipeline, "unet", None) or pipeline.transformer
+    hook = network.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def test_a_block_that_does_not_fit_is_halved_and_told_before_it_is_made(
+    either: DiffusionPipeline, wholes: Wholes
+) -> None:
+    told: list[tuple[int, int]] = []
+    with room_for(either, 3):
+        images = generate_images(
+            either, CAPTIONS, **QUICK, on_halved=lambda *smaller: told.append(smaller)
+        )
+        next(images)
+        assert told == [(0, 4), (0, 2)]
+        made = np.stack([one.image for one in images])
+    assert told == [(0, 4), (0, 2)]
+    assert np.abs(made.astype(int) - wholes(either, 8)[1:]).max() <= 2
+    assert np.array_equal(made, pixels(either, CAPTIONS, block=2)[1:])
+
+
+def test_after_a_kill_recorded_sizes_give_the_same_bytes(either: DiffusionPipeline) -> None:
+    told: list[tuple[int, int]] = []
+    images = generate_images(
+        either, CAPTIONS, **QUICK, block=4, on_halved=lambda *smaller: told.append(smaller)
+    )
+    first = [next(images).image for _ in range(4)]
+    with room_for(either, 2):  # from the second block on
+        first += [one.image for one in images]
+    assert told == [(4, 2)]
+    again = pixels(either, CAPTIONS[3:], indices=range(3, 11), block=4, blocks=told)
+    assert np.array_equal(again, first[3:])
+
+
+def test_recorded_sizes_hold_from_their_index_on() -> None:
+    calls = []
+
+    def counting(prompt: list[str], **settings: Any) -> SimpleNamespace:
+        calls.append(prompt)
+        return static(prompt, **settings)
+
+    letters = list("abcdefghijk")
+    list(generate_images(counting, letters, seed=0, block=4, blocks=[(4, 2), (7, 3)]))
+    assert ["".join(call) for call in calls] == ["abcd", "ef", "g", "hij", "kkk"]
+
+
+@given(
+    block=st.integers(1, 9),
+    blocks=st.dictionaries(st.integers(0, 40), st.integers(1, 9), max_size=4),
+    index=st.integers(0, 60),
+)
+def test_blocks_are_runs_that_all_their_members_agree_on(
+    block: int, blocks: dict[int, int], index: int
+) -> None:
+    layout = Layout(block, sorted(blocks.items()))
+    own = layout.block_of(index)
+    assert index in own
+    assert {layout.block_of(other) for other in own} == {own}
+
+
+def test_a_single_image_that_does_not_fit_names_the_way_out(pipeline: DiffusionPipeline) -> None:
+    with room_for(pipeline, 0), pytest.raises(RunError, match="Draw smaller images"):
+        pixels(pipeline, CAPTIONS[:1])
+
+
+def test_no_two_of_many_images_begin_with_the_same_noise() -> None:
+    first = {float(torch.randn(1, generator=noise("image", 0, i))) for i in range(2000)}
+    assert len(first) == 2000
+
+
+def test_the_noise_is_a_mersenne_twister_of_all_its_words() -> None:
+    twister = np.random.MT19937()
+    words = np.random.SeedSequence(stable_seed("image", 0, 7)).generate_state(624)
+    twister.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": 624}}
+    plain = (twister.random_raw(2000) & 0xFFFFFF) / 2**24  # torch keeps 24 bits of a word
+    drawn = torch.rand(2000, generator=noise("image", 0, 7)).numpy()
+    assert np.array_equal(drawn, plain.astype(np.float32))

@@ -24,8 +24,9 @@ from headwater.errors import InputError, ModelError
 from headwater.steps.synthesis.perturb import perturb
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import read_json
+from headwater.synthesize.calling import NAN
 from headwater.synthesize.generator import load_generator
-from headwater.synthesize.images import NAN, noise
+from headwater.synthesize.images import noise
 from headwater.synthesize.perturb import (
     image_to_image,
     letterbox,

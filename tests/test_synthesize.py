@@ -26,8 +26,9 @@ from headwater.steps.synthesis.painter import close_painter, open_painter
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.synthesize import CAPTIONS, synthesize
 from headwater.store import digest_file, read_step
+from headwater.synthesize.calling import BLANK, UNSAFE, Generated
 from headwater.synthesize.captions import SCHEMA, repeated_captions
-from headwater.synthesize.images import BLANK, UNSAFE, Generated, generate_images
+from headwater.synthesize.images import generate_images
 from headwater.task import Task, load_task
 
 SETTINGS: dict[str, Any] = {"scheduler": "auto", "precision": "float32"}

@@ -141,18 +141,19 @@ def native_size(pipeline: DiffusionPipeline) -> tuple[int, int]:
 
 @contextmanager
 def library_silence() -> Iterator[None]:
-    """Keep the libraries from showing bars and advice of their own while a pipeline is opened."""
-    told = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
-    switches = [
-        log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
-    ]
+    """Keep the libraries from showing bars and advice of their own; then as it was before."""
+    logs = (diffusers_logging, transformers_logging)
+    told = [log.get_verbosity() for log in logs]
+    switches = [log for log in logs if log.is_progress_bar_enabled()]
+    for log in logs:
+        log.set_verbosity(log.CRITICAL)
     for log in switches:
         log.disable_progress_bar()
     try:
         yield
     finally:
-        diffusers_logging.set_verbosity(told)
+        for log, level in zip(logs, told, strict=True):
+            log.set_verbosity(level)
         for log in switches:
             log.enable_progress_bar()
 

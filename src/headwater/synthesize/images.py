@@ -3,43 +3,32 @@
 Image i depends only on the seed, i, its caption, the pipeline and the settings: not on how many
 are made, in what order, or after how many restarts. Its noise comes from a generator of its
 own, and it is always made at the same place of a block of the same size, because floating
-point sums differ in their last bits between batch sizes.
+point sums differ in their last bits between batch sizes. `generator.py` opens the pipeline,
+`calling.py` calls it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby, pairwise
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from numpy.typing import NDArray
 from PIL import Image
 
 from headwater.decode import Image8
-from headwater.errors import InputError, ModelError, RunError
+from headwater.errors import InputError
 from headwater.store import stable_seed
+from headwater.synthesize.calling import Generated, OutOfMemoryError, run_pipeline, takes
 
 STEPS = 50  # with guidance 2.0 and DDIM, eta 0: the paper's settings for Stable Diffusion 1.5
 GUIDANCE = 2.0
 BLOCK = 8
+TWISTER = slice(24, 24 + 8 * 624)  # bytes of the words in the state of torch's CPU generator
 MULTIPLE = 8  # diffusers pipelines refuse sides that are not a multiple of 8 pixels
 
-NAN = "not a number in the image"
-BLANK = "blank image"
-UNSAFE = "flagged by the safety checker"
-BLANK_SPREAD = 2  # gray levels; an image that varies less than this shows nothing
-
-
-class Generated(NamedTuple):
-    """An image a generator made, and the reason to drop it, if there is one."""
-
-    image: Image8
-    """uint8 (h, w, 3); where `reason` is given, whatever the pipeline returned."""
-    reason: str | None
-    """None, `NAN`, `BLANK` or `UNSAFE`."""
+Blocks = Sequence[tuple[int, int]]  # from which index on, how many images at once
 
 
 def generate_images(
@@ -54,13 +43,20 @@ def generate_images(
     width: int | None = None,
     save_size: int | None = None,
     block: int = BLOCK,
+    blocks: Blocks = (),
+    on_halved: Callable[[int, int], None] | None = None,
 ) -> Iterator[Generated]:
     """One image a caption, in the order of the captions, never more than a block in memory.
 
     A block is the images of `block` consecutive indices, from a multiple of `block` on. Where
     only some of them are asked for, the places of the others are filled and thrown away: ask
     for whole blocks where time matters. With equal blocks an image has the same bytes in every
-    call; across block sizes its noise is the same and its pixels differ by at most 2/255.
+    call; across block sizes its noise is the same and, in float32, its pixels differ by at most
+    2/255. On a CPU the number of torch's threads decides the last bits too.
+
+    A block that does not fit into memory is halved, and from its first index on all are of the
+    smaller size. Whoever keeps what `on_halved` tells and hands it in again as `blocks` gets the
+    same bytes after a kill.
 
     Args:
         pipeline: from `load_generator`.
@@ -68,15 +64,18 @@ def generate_images(
         seed: any integer.
         indices: the number i of each caption, ascending; 0, 1, 2, ... if None.
         steps: denoising steps.
-        guidance: classifier-free guidance scale.
+        guidance: as `guide` of `calling.py` hands it on: classifier-free or distilled.
         height: pixels, a multiple of 8; the pipeline's own size if None.
         width: as `height`.
         save_size: pixels of the longer side after a bicubic resize; None leaves it alone.
         block: images made at once.
+        blocks: the indices from which on another number is made at once, and that number.
+        on_halved: called with the first index of a block that did not fit and the smaller size,
+            before anything is made in it.
 
     Raises:
         InputError: a setting out of range, or indices that do not fit the captions.
-        RunError: out of memory; a smaller block may fit.
+        RunError: out of memory with a block of one image.
 
     Example:
         >>> from types import SimpleNamespace
@@ -93,72 +92,94 @@ def generate_images(
     check_settings(steps=steps, guidance=guidance, sides=(height, width), block=block)
     numbers = range(len(captions)) if indices is None else indices
     _check_indices(numbers, captions)
-    settings = {
-        "num_inference_steps": steps, "guidance_scale": guidance, "height": height, "width": width,
-    }  # fmt: skip
-    return _generate(
-        pipeline, captions, numbers, seed=seed, block=block, save_size=save_size, settings=settings
-    )
+    layout = Layout(block, blocks)
 
-
-def _generate(
-    pipeline: DiffusionPipeline,
-    captions: Sequence[str],
-    indices: Sequence[int],
-    *,
-    seed: int,
-    block: int,
-    save_size: int | None,
-    settings: dict[str, Any],
-) -> Iterator[Generated]:
-    for _, group in groupby(range(len(captions)), key=lambda row: indices[row] // block):
-        rows = list(group)
-        place = {indices[row] % block: row for row in rows}
-        filled = [place.get(at, rows[0]) for at in range(block)]
+    def paint(rows: Sequence[int]) -> list[Generated]:
         made = run_pipeline(
             pipeline,
-            prompt=[captions[row] for row in filled],
-            generator=[noise("image", seed, indices[row]) for row in filled],
-            **settings,
+            prompt=[captions[row] for row in rows],
+            generator=[noise("image", seed, numbers[row]) for row in rows],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            **_sides(pipeline, height, width),
         )
-        for at in sorted(place):
-            yield Generated(resize(made[at].image, save_size), made[at].reason)
+        return [Generated(resize(image, save_size), reason) for image, reason in made]
+
+    return _in_blocks(paint, numbers, layout, on_halved=on_halved)
 
 
-def run_pipeline(pipeline: DiffusionPipeline, **settings: Any) -> list[Generated]:
-    """One call of a pipeline: its images as uint8, each with the reason to drop it if any.
+class Layout:
+    """Which images are made together: in blocks of one size, from some index on of another.
 
-    Raises:
-        RunError: out of memory.
-        ModelError: the pipeline returned something else than images.
+    Example:
+        >>> layout = Layout(8, [(16, 4)])
+        >>> layout.block_of(9), layout.block_of(21)
+        (range(8, 16), range(20, 24))
+        >>> layout.shrink(layout.block_of(21))
+        (20, 2)
+        >>> layout.block_of(17), layout.block_of(21), layout.block_of(30)
+        (range(16, 20), range(20, 22), range(30, 32))
     """
-    try:
-        with torch.inference_mode():
-            output = pipeline(**settings, output_type="np")
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"out of memory while drawing {len(settings['prompt'])} images at once",
-            do="Use a smaller block or smaller images.",
-        ) from error
-    pixels = np.asarray(output.images)
-    if pixels.ndim != 4 or pixels.shape[-1] != 3:
-        raise ModelError("the generator drew no images", expected="(n, h, w, 3)",
-                         seen=str(pixels.shape))  # fmt: skip
-    flags = getattr(output, "nsfw_content_detected", None) or [False] * len(pixels)
-    return [_finish(one, unsafe=bool(flag)) for one, flag in zip(pixels, flags, strict=True)]
+
+    def __init__(self, block: int, blocks: Blocks = ()) -> None:
+        self.sizes = {0: block, **dict(blocks)}  # of two sizes from one index on, the later
+        if min(self.sizes) < 0 or min(self.sizes.values()) < 1:
+            raise InputError("blocks of images", expected="an index of 0 or more and a size of 1")
+
+    def block_of(self, index: int) -> range:
+        """The indices that are made with this one; fewer just before the size changes."""
+        start = max(start for start in self.sizes if start <= index)
+        first = index - (index - start) % self.sizes[start]
+        end = first + self.sizes[start]
+        return range(first, min([end, *(start for start in self.sizes if start > first)]))
+
+    def shrink(self, block: range) -> tuple[int, int]:
+        """Halve a block and those after it; from which index on, and the new size."""
+        self.sizes[block.start] = len(block) // 2
+        return block.start, len(block) // 2
+
+
+def _in_blocks(
+    paint: Callable[[Sequence[int]], list[Generated]],
+    indices: Sequence[int],
+    layout: Layout,
+    *,
+    on_halved: Callable[[int, int], None] | None,
+) -> Iterator[Generated]:
+    row = 0
+    while row < len(indices):
+        block = layout.block_of(indices[row])
+        own = [at for at in range(row, min(row + len(block), len(indices))) if indices[at] in block]
+        place = {indices[at]: at for at in own}
+        try:
+            made = paint([place.get(index, row) for index in block])
+        except OutOfMemoryError:
+            if len(block) == 1:
+                raise
+            smaller = layout.shrink(block)
+            if on_halved is not None:
+                on_halved(*smaller)
+            continue
+        yield from (made[indices[at] - block.start] for at in own)
+        row += len(own)
 
 
 def noise(*key: object) -> torch.Generator:
     """The source of one image's noise, the same on every machine and for every batch size.
 
-    It lies on the CPU, whose stream does not depend on the GPU at hand. Torch keeps 32 bits of
-    the seed, so among a million images about a hundred pairs share their noise.
+    It lies on the CPU, whose stream does not depend on the GPU at hand. Torch keeps 32 bits of a
+    seed, with which a hundred pairs among a million images would share their noise. So all 624
+    words of its Mersenne twister are filled from the whole key.
 
     Example:
         >>> bool(torch.rand(1, generator=noise(0, 7)) == torch.rand(1, generator=noise(0, 7)))
         True
     """
-    return torch.Generator("cpu").manual_seed(stable_seed(*key))
+    generator = torch.Generator("cpu").manual_seed(0)  # at the beginning of its words
+    state = generator.get_state()
+    words = state.numpy()[TWISTER].view(np.uint64)
+    words[:] = np.random.SeedSequence(stable_seed(*key)).generate_state(len(words))
+    return generator.set_state(state)
 
 
 def resize(image: Image8, side: int | None) -> Image8:
@@ -194,15 +215,15 @@ def check_settings(*, steps: int, guidance: float, sides: Sequence[int | None], 
             )
 
 
-def _finish(pixels: NDArray[np.floating[Any]], *, unsafe: bool) -> Generated:
-    image = (np.nan_to_num(pixels).clip(0, 1) * 255).round().astype(np.uint8)
-    if unsafe:
-        return Generated(image, UNSAFE)
-    if not np.isfinite(pixels).all():
-        return Generated(image, NAN)
-    colors = image.reshape(-1, 3)
-    spread = (colors.max(axis=0) - colors.min(axis=0)).max()
-    return Generated(image, BLANK if spread < BLANK_SPREAD else None)
+def _sides(pipeline: DiffusionPipeline, height: int | None, width: int | None) -> dict[str, int]:
+    wanted = {"height": height, "width": width}
+    sides = {name: side for name, side in wanted.items() if side is not None}
+    if not all(takes(pipeline, name) for name in sides):
+        raise InputError(
+            "the generator draws images of one size only", seen=f"{height} by {width}",
+            do="Leave height and width out.",
+        )  # fmt: skip
+    return sides
 
 
 def _check_indices(indices: Sequence[int], captions: Sequence[str]) -> None:

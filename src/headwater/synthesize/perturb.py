@@ -22,17 +22,16 @@ from PIL import Image
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
+from headwater.synthesize.calling import Generated, run_pipeline
 from headwater.synthesize.gamma import AUTOENCODER, EXPECTED, Gamma, read_gamma
 from headwater.synthesize.generator import library_silence, native_size
 from headwater.synthesize.images import (
     BLOCK,
     GUIDANCE,
     STEPS,
-    Generated,
     check_settings,
     noise,
     resize,
-    run_pipeline,
 )
 
 WHITE = 255

@@ -22,7 +22,8 @@ from headwater.steps.sets import Part, sift
 from headwater.steps.synthesis.ledger import keep_cost
 from headwater.steps.synthesis.painter import open_painter, own_device
 from headwater.steps.synthesis.settings import Synthesis
-from headwater.synthesize.images import Generated, generate_images
+from headwater.synthesize.calling import Generated
+from headwater.synthesize.images import generate_images
 
 LABEL = "painting"
 UNIT = "images"
