@@ -122,10 +122,23 @@ def retrieve(
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="One folder a class, with images in it.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Class folders, tars or tables; or one .tar, .parquet or .arrow."),
+    ],
     task: TaskName,
     out: Out,
     name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "imported",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help='JSON of what classes mean: {their name: label or null}; or "task", if their '
+            "numbers count the task's."
+        ),
+    ] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out images of other classes.")
+    ] = False,
     engine: Engine = "local",
     workers: Workers = None,
     as_json: AsJson = False,
@@ -137,5 +150,8 @@ def import_(
     from headwater.steps.importing import import_images
     from headwater.task import load_task
 
-    counts = import_images(folder, load_task(task), out, name=name, engine=engine, workers=workers)
+    counts = import_images(
+        folder, load_task(task), out, name=name, classes=classes, skip_unknown=skip_unknown,
+        engine=engine, workers=workers,
+    )  # fmt: skip
     terminal.show(counts, as_json, terminal.pairs)

@@ -2,7 +2,8 @@
 
 layouts.py    which files are which shard            tables.py    rows under Headwater's names
 sources.py    what the rows are read from            images.py    bytes of the wanted images
-vectors.py    embeddings beside the rows             describe.py  what a pool is, in a few facts
+vectors.py    embeddings beside the rows             tars.py      files of a tar, as a stream
+arrays.py     .npy and .npz, by position             describe.py  what a pool is, in a few facts
 
 Nothing is converted and nothing is ever written into a pool. docs/formats.md tells the layouts.
 """

@@ -6,12 +6,8 @@ be trusted: no key leads out of the shard's folder.
 
 from __future__ import annotations
 
-import os
-import tarfile
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import PurePosixPath
 
 import fsspec
 import polars as pl
@@ -21,8 +17,7 @@ from headwater.errors import PoolError
 from headwater.pool.layouts import IMAGE_SUFFIXES, PoolShard, list_files
 from headwater.pool.sources import open_source
 from headwater.pool.tables import find_columns, find_rows, named_blocks
-
-BEHIND = 2**20  # bytes looked at behind the end of a tar
+from headwater.pool.tars import iter_files
 
 Found = Iterator[tuple[str, str, bytes]]
 
@@ -65,24 +60,13 @@ def come_first(shard: PoolShard, table: pl.DataFrame) -> pl.Series:
 
 def _in_tar(path: str, wanted: set[str]) -> Found:
     left = set(wanted)
-    try:
-        with fsspec.open(path, "rb") as file:
-            _check_end(file)
-            with tarfile.open(fileobj=file, mode="r|") as tar:
-                for member in takewhile(lambda _: left, tar):
-                    key, suffix = _member_key(member.name, left)
-                    if key in left and member.isfile() and suffix in IMAGE_SUFFIXES:
-                        left.remove(key)
-                        data = tar.extractfile(member)
-                        name = PurePosixPath(member.name).name
-                        yield key, name, data.read(MAX_BYTES + 1) if data else b""
-            if left:
-                _check_empty(file, tar.offset)
-    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
-        raise PoolError(
-            f"{Path(path).name} is broken", expected="a whole tar file", seen=str(error),
-            do="Fetch this shard again; the finished shards are kept.",
-        ) from None  # fmt: skip
+    for file in iter_files(path):
+        key, suffix = _member_key(file.name, left)
+        if key in left and suffix in IMAGE_SUFFIXES:
+            left.remove(key)
+            yield key, PurePosixPath(file.name).name, file.read(MAX_BYTES + 1)
+        if not left:
+            return
 
 
 def _member_key(name: str, wanted: set[str]) -> tuple[str, str]:
@@ -98,23 +82,6 @@ def _member_key(name: str, wanted: set[str]) -> tuple[str, str]:
         return "", ""
     whole = str(path.with_name(stem)) if stem else ""
     return (whole if whole in wanted else stem), suffix.lower()
-
-
-def _check_end(file: IO[bytes]) -> None:
-    # A tar ends with two empty blocks; a reader takes one that is cut between files for whole.
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - 2 * tarfile.BLOCKSIZE, 0))
-    if file.read().strip(b"\0") or size < 2 * tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("cut short")
-    file.seek(0)
-
-
-def _check_empty(file: IO[bytes], offset: int) -> None:
-    # A reader takes a broken header for the end, and stops where one tar was put behind another:
-    # all behind that would be missing silently.
-    file.seek(offset)
-    if file.read(BEHIND).strip(b"\0"):
-        raise tarfile.ReadError("a broken header, or more behind the end")
 
 
 def _by_key(shard: PoolShard, wanted: set[str]) -> dict[str, str]:

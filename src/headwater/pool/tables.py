@@ -141,7 +141,7 @@ def find_columns(source: Source) -> dict[str, str]:
     there = {
         alias: kind
         for alias, kind in source.columns.items()
-        if alias not in ALIASES["image"] or _holds_bytes(kind)
+        if alias not in ALIASES["image"] or holds_bytes(kind)
     }
     found = {
         name: next((alias for alias in aliases if alias in there), None)
@@ -190,7 +190,7 @@ def as_text(values: pl.Series, name: str, shard: PoolShard) -> pl.Series:
         ) from None  # fmt: skip
 
 
-def _holds_bytes(kind: Any) -> bool:
+def holds_bytes(kind: Any) -> bool:
     """Whether a column of images has them, not only their names or URLs."""
     fields = (
         {field.name: field.dtype for field in kind.fields} if isinstance(kind, pl.Struct) else {}

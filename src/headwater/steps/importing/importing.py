@@ -1,26 +1,29 @@
 """`import`: images somebody made elsewhere become a set like any other.
 
-Reads an ImageFolder, one folder a class; captions are taken from `captions.json`
-({"rose/1.png": "a red rose"}) or from `NAME.txt` beside an image, where there are any.
+Which form they have is told in `forms.py`, and which label each of their classes gets in
+`labels.py`; a lot of `samples.py` becomes a shard of the set.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from headwater.errors import SetError, plain
+from headwater.classes import ClassNames
+from headwater.errors import SetError
 from headwater.pairs import check_namespace, image_column, sha256_of
-from headwater.pool.layouts import leads_out
-from headwater.splits import class_folders, image_files
-from headwater.steps.sets import Part, finish_set, make_parts, sift_decodable
-from headwater.store import Json, digest_file, digest_value, step
+from headwater.progress import say
+from headwater.steps.importing.forms import find_images
+from headwater.steps.importing.labels import Classes, find_labels, read_classes
+from headwater.steps.importing.samples import Lot, Meant, Sample
+from headwater.steps.sets import Part, finish_set, make_parts, sift, why_undecodable
+from headwater.store import Json, step
 from headwater.task import Task
 
 GATES = ("found", "decodes")
-SHARD = 1000  # images a shard
+NO_IMAGE = "no image in the table"
 
 
 def import_images(
@@ -29,100 +32,89 @@ def import_images(
     out: Path,
     *,
     name: str = "imported",
+    classes: str | Path | None = None,
+    skip_unknown: bool = False,
     engine: str = "local",
     workers: int | None = None,
 ) -> Json:
     """Make the set `out` of the images in `folder`.
 
     Args:
-        folder: one folder a class, called by its label or its name.
+        folder: of class folders, tars or tables, or one .tar, .parquet or .arrow.
         task: whose classes they are.
         out: the new set's folder.
         name: the namespace of the ids, and the source they are known by.
+        classes: a JSON file, {"their name": "a label of the task", "not wanted": null}; or
+            `task`, where their numbers count the task's classes.
+        skip_unknown: whether images of other classes are left out, not refused.
         engine, workers: what runs side by side, as `run_shards` takes them.
 
     Returns:
         Images left after each gate.
 
     Raises:
-        TaskError: a folder that is no class of the task.
-        SetError: no such folder, or one without images.
+        TaskError: classes that are not the task's, two that are one, or numbers without names.
+        SetError: nothing there, or nothing that is known; no image of any class of the task.
+        PoolError: a broken file.
     """
     check_namespace(name)
-    rows = list_images(folder, task)
-    files = [[path.relative_to(folder).as_posix(), digest_file(path)] for path, _ in rows]
-    inputs = {"images": digest_value(files), "task": task.digest}
-    with step(out, "import", arguments={"name": name}, inputs=inputs) as this:
+    told = read_classes(classes, task) if classes is not None else {}
+    known = ClassNames(task)
+    images, said = find_images(folder, lambda text: _is_class(text, told, known))
+    labels = find_labels(images, task, classes=told, skip_unknown=skip_unknown)
+    for line in [*said, *images.said, *labels.said, labels.skipped]:
+        if line:
+            say(f"{folder.name}: {line}")
+    if not labels.classes:
+        raise SetError(
+            f"no image of {folder} is of a class of the task", expected="one folder a class, or a"
+            " column, a .cls or a metadata.csv that tells it", seen="none",
+            do="docs/import.md shows each.",
+        )  # fmt: skip
+    plan = images.plan(labels.classes)
+    inputs = {**plan.inputs, "task": task.digest}
+    arguments = _arguments(name, told, skip_unknown)
+    with step(out, "import", arguments=arguments, inputs=inputs) as this:
         if not this.finished:
-            captions = read_captions(folder)
-            jobs = [
-                (folder, name, rows[i : i + SHARD], captions) for i in range(0, len(rows), SHARD)
-            ]
+            means = {meant: task.labels[index] for meant, index in labels.classes.items()}
+            jobs = [(lot, name, means) for lot in plan.lots]
             label = "importing images"
             make_parts(out, _part, jobs, label=label, engine=engine, workers=workers)
             story = f"Images made elsewhere, imported as {name} for the task {task.name}."
+            story = " ".join([story, *([labels.skipped] if labels.skipped else [])])
             title = f"{task.name}: {name}"
             finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
         return this.counts
 
 
-def list_images(folder: Path, task: Task) -> list[tuple[Path, str]]:
-    """Image files with their labels, in the order of the labels."""
-    if not folder.is_dir():
-        raise SetError("nothing to import", expected=f"a folder {folder}", seen="nothing there")
-    rows = [
-        (path, task.labels[index])
-        for sub, index in class_folders(folder, task)
-        for path in image_files(sub)
-    ]
-    if not rows:
-        raise SetError(
-            f"no images in {folder}", expected="one folder a class with images in it",
-            seen="none",
-        )  # fmt: skip
-    return rows
+def _is_class(text: str, told: Classes, known: ClassNames) -> bool:
+    return text in told or known.find(text).index is not None
 
 
-def read_captions(folder: Path) -> dict[str, str]:
-    """The captions of `captions.json`, by path inside the folder; none where there is no file."""
-    path = folder / "captions.json"
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SetError("cannot read captions.json", expected="JSON", seen=str(error)) from None
-    if not isinstance(value, dict):
-        raise SetError("captions.json is not a mapping", expected='{"rose/1.png": "a red rose"}')
-    captions = {key: text for key, text in value.items() if text is not None}
-    odd = next((key for key, text in captions.items() if not isinstance(text, str)), None)
-    if odd is not None:
-        seen = f"{json.dumps(captions[odd])[:40]} for {odd}"
-        raise SetError("captions.json holds what is no caption", expected="a text", seen=seen)
-    # JSON can hold halves of characters, which no table can.
-    return {key: text.encode("utf-8", "replace").decode() for key, text in captions.items()}
+def _arguments(name: str, told: Classes, skip_unknown: bool) -> Json:
+    """What decides the set; what was not said stays out, as in sets of folders made before."""
+    more = {"classes": dict(told)} if told else {}
+    return {"name": name, **more, **({"skip_unknown": True} if skip_unknown else {})}
 
 
-def _part(job: tuple[Path, str, list[tuple[Path, str]], dict[str, str]]) -> Part:
-    folder, name, rows, captions = job
-    data = [path.read_bytes() for path, _ in rows]
-    inside = [path.relative_to(folder).as_posix() for path, _ in rows]
+def _part(job: tuple[Lot, str, Mapping[Meant, str]]) -> Part:
+    lot, name, means = job
+    samples = [sample for sample in lot.read() if sample.meant in means]
+    data = [sample.data or b"" for sample in samples]
     pairs = pl.DataFrame(
         {
-            "id": [f"{name}:{p}" for p in inside],
-            "label": [label for _, label in rows],
-            "image": image_column(data, [path.name for path, _ in rows]),
-            "caption": [captions.get(p) or _beside(folder, p) for p in inside],
+            "id": [f"{name}:{sample.key}" for sample in samples],
+            "label": [means[sample.meant] for sample in samples],
+            "image": image_column(data, [sample.name for sample in samples]),
+            "caption": [sample.caption for sample in samples],
             "sha256": [sha256_of(d) for d in data],
         },
-        schema_overrides={"caption": pl.String},
-    ).with_columns(source=pl.lit(name), pool=pl.lit(name), found_by=pl.lit("import"))
-    return sift_decodable(pairs, gate="decodes")
+        schema_overrides={"id": pl.String, "label": pl.String, "caption": pl.String,
+                          "sha256": pl.String},
+    ).with_columns(source=pl.lit(name), pool=pl.lit(name), found_by=pl.lit("import"))  # fmt: skip
+    return sift(pairs, [_why_not(sample) for sample in samples], gate="decodes")
 
 
-def _beside(folder: Path, image: str) -> str | None:
-    """The text of `NAME.txt` beside an image; a link that leads out of the folder is not read."""
-    text = (folder / image).with_suffix(".txt")
-    if not text.is_file() or leads_out(str(folder), text.relative_to(folder).as_posix()):
-        return None
-    return plain(text.read_text(encoding="utf-8", errors="replace"))
+def _why_not(sample: Sample) -> str | None:
+    """The reason an image is dropped, or None."""
+    return NO_IMAGE if sample.data is None else why_undecodable(sample.data)
