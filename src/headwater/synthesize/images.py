@@ -105,7 +105,7 @@ def generate_images(
         )
         return [Generated(resize(image, save_size), reason) for image, reason in made]
 
-    return _in_blocks(paint, numbers, layout, on_halved=on_halved)
+    return in_blocks(paint, numbers, layout, on_halved=on_halved)
 
 
 class Layout:
@@ -139,13 +139,25 @@ class Layout:
         return block.start, len(block) // 2
 
 
-def _in_blocks(
+def in_blocks(
     paint: Callable[[Sequence[int]], list[Generated]],
     indices: Sequence[int],
     layout: Layout,
     *,
     on_halved: Callable[[int, int], None] | None,
 ) -> Iterator[Generated]:
+    """What `paint` makes of each index, block by block; a block too large for memory is halved.
+
+    Args:
+        paint: makes a whole block, of these places in `indices`. Places that are not asked for
+            are filled with the first that is.
+        indices: ascending.
+        layout: which are made together.
+        on_halved: as `generate_images` takes it.
+
+    Raises:
+        RunError: out of memory with a block of one image.
+    """
     row = 0
     while row < len(indices):
         block = layout.block_of(indices[row])

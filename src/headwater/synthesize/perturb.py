@@ -8,7 +8,7 @@ pipelines take from the same source before the noise. `gamma.py` tells of the tw
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -22,30 +22,31 @@ from PIL import Image
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
-from headwater.synthesize.calling import Generated, run_pipeline
+from headwater.synthesize.calling import BLANK, Generated, is_blank, run_pipeline
 from headwater.synthesize.gamma import AUTOENCODER, EXPECTED, Gamma, read_gamma
 from headwater.synthesize.generator import library_silence, native_size
 from headwater.synthesize.images import (
     BLOCK,
     GUIDANCE,
     STEPS,
+    Blocks,
+    Layout,
     check_settings,
+    in_blocks,
     noise,
     resize,
 )
 
 WHITE = 255
 
-Item = tuple[Image8, str, object]  # image, prompt, key
-
 
 def perturb_images(
     pipeline: DiffusionPipeline | None,
     images: Iterable[Image8],
-    prompts: Iterable[str],
+    prompts: Sequence[str],
     *,
     gamma: Gamma,
-    keys: Iterable[object],
+    keys: Sequence[object],
     seed: int,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
@@ -53,12 +54,15 @@ def perturb_images(
     width: int | None = None,
     save_size: int | None = None,
     block: int = BLOCK,
+    blocks: Blocks = (),
+    on_halved: Callable[[int, int], None] | None = None,
 ) -> Iterator[Generated]:
     """Each image after `int(steps * gamma)` denoising steps, in order, a block in memory.
 
     An image that is not of the generator's shape is scaled to fit and padded with white, as
     img2dataset's `border` mode does. With equal blocks at equal places the bytes are the same
     in every call; the last block is filled up, so that it does not depend on where the images end.
+    An image that was blank before may be blank after.
 
     Args:
         pipeline: from `load_generator`; unused at gamma 0, where it may be None if height and
@@ -74,11 +78,13 @@ def perturb_images(
         width: as `height`.
         save_size: pixels of the longer side after a bicubic resize; None leaves it alone.
         block: images perturbed at once.
+        blocks, on_halved: what memory made of it, as `generate_images` takes them; an index is
+            the place of an image in this call.
 
     Raises:
         InputError: a setting out of range, or a gamma too small for one step.
         ModelError: the pipeline has no image-to-image form, or no autoencoder.
-        RunError: out of memory; a smaller block may fit.
+        RunError: out of memory with a block of one image.
 
     Example:
         >>> wide = np.zeros((16, 32, 3), np.uint8)
@@ -95,15 +101,22 @@ def perturb_images(
         return (Generated(resize(image, save_size), None) for image, _, _ in items)
     if pipeline is None:
         raise InputError("gamma above 0 needs a generator", do="Load one with load_generator.")
-    if gamma == AUTOENCODER:
-        form, settings = Codec(pipeline), {}
-    else:
-        form = image_to_image(pipeline)
-        settings = {
-            "num_inference_steps": steps, "guidance_scale": guidance, "strength": gamma,
-            **_sides(form, *size),
-        }  # fmt: skip
-    return _perturb(form, items, seed=seed, block=block, save_size=save_size, settings=settings)
+    form, settings = _form(pipeline, gamma, size, steps=steps, guidance=guidance)
+    window = Window(items)
+
+    def paint(rows: Sequence[int]) -> list[Generated]:
+        before, told, own = zip(*window.of(rows), strict=True)
+        made = run_pipeline(
+            form,
+            prompt=list(told),
+            image=np.stack(before).astype(np.float32) / 255,
+            generator=[noise("perturb", seed, key) for key in own],
+            **settings,
+        )
+        return [_finish(*both, save_size) for both in zip(before, made, strict=True)]
+
+    layout = Layout(block, blocks)
+    return in_blocks(paint, range(len(keys)), layout, on_halved=on_halved)
 
 
 def image_to_image(pipeline: DiffusionPipeline) -> DiffusionPipeline:
@@ -144,6 +157,27 @@ def letterbox(image: Image8, height: int, width: int) -> Image8:
     return canvas
 
 
+class Window:
+    """Items of a stream by their place, kept from the first that is asked for on.
+
+    Example:
+        >>> window = Window("abcdef")
+        >>> window.of([0, 1, 2]), window.of([1, 1]), window.of([3, 4])
+        (['a', 'b', 'c'], ['b', 'b'], ['d', 'e'])
+    """
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.stream = enumerate(items)
+        self.kept: dict[int, Any] = {}
+
+    def of(self, places: Sequence[int]) -> list[Any]:
+        """The items of these places, none before those of the last call."""
+        self.kept = {at: item for at, item in self.kept.items() if at >= min(places)}
+        missing = max(places) + 1 - min(places) - len(self.kept)
+        self.kept.update(islice(self.stream, max(missing, 0)))
+        return [self.kept[at] for at in places]
+
+
 class Codec:
     """The autoencoder of a pipeline, with the face of an image-to-image form: nothing between.
 
@@ -178,37 +212,22 @@ class Codec:
         """The images decoded again; a codec hears no prompt."""
         own = self.vae.dtype
         self.vae.to(torch.float32 if self.upcast else own)
-        pixels = self.processor.preprocess(image).to(self.vae.device, self.vae.dtype)
-        latents = [
-            retrieve_latents(self.vae.encode(one[None]), generator=noise)
-            for one, noise in zip(pixels, generator, strict=True)
-        ]
-        decoded = self.vae.decode(torch.cat(latents), return_dict=False)[0]
-        self.vae.to(own)
+        try:
+            pixels = self.processor.preprocess(image).to(self.vae.device, self.vae.dtype)
+            latents = [
+                retrieve_latents(self.vae.encode(one[None]), generator=draw)
+                for one, draw in zip(pixels, generator, strict=True)
+            ]
+            decoded = self.vae.decode(torch.cat(latents), return_dict=False)[0]
+        finally:
+            self.vae.to(own)
         return SimpleNamespace(images=self.processor.postprocess(decoded, output_type=output_type))
 
 
-def _perturb(
-    form: DiffusionPipeline | Codec,
-    items: Iterable[Item],
-    *,
-    seed: int,
-    block: int,
-    save_size: int | None,
-    settings: Mapping[str, Any],
-) -> Iterator[Generated]:
-    stream = iter(items)
-    while rows := list(islice(stream, block)):
-        images, prompts, keys = zip(*(rows + rows[:1] * (block - len(rows))), strict=True)
-        made = run_pipeline(
-            form,
-            prompt=list(prompts),
-            image=np.stack(images).astype(np.float32) / 255,
-            generator=[noise("perturb", seed, key) for key in keys],
-            **settings,
-        )
-        for image, reason in made[: len(rows)]:
-            yield Generated(resize(image, save_size), reason)
+def _finish(before: Image8, made: Generated, save_size: int | None) -> Generated:
+    image, reason = made
+    same = reason == BLANK and is_blank(before)  # no fault of the generator
+    return Generated(resize(image, save_size), None if same else reason)
 
 
 def _size(
@@ -218,6 +237,17 @@ def _size(
         return height, width
     own_height, own_width = native_size(pipeline)
     return height or own_height, width or own_width
+
+
+def _form(
+    pipeline: DiffusionPipeline, gamma: Gamma, size: tuple[int, int], *, steps: int, guidance: float
+) -> tuple[DiffusionPipeline | Codec, dict[str, Any]]:
+    """What images go through at a gamma, and how it is called."""
+    if gamma == AUTOENCODER:
+        return Codec(pipeline), {}
+    form = image_to_image(pipeline)
+    told = {"num_inference_steps": steps, "guidance_scale": guidance, "strength": gamma}
+    return form, {**told, **_sides(form, *size)}
 
 
 def _parameters(form: DiffusionPipeline) -> set[str]:

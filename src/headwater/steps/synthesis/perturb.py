@@ -11,24 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
 import torch
 
 from headwater.cost import sum_costs, tell_cost
-from headwater.curate.pixels import PIXELS_FILE, as_it_came, looks_column, summarize
-from headwater.engine import run_shards
+from headwater.curate.pixels import PIXELS_FILE, summarize
 from headwater.errors import InputError, SetError
-from headwater.pairs import read_decisions, read_funnel, read_shard, shard_path, shard_paths
+from headwater.pairs import read_decisions, read_funnel, read_shard, shard_paths
 from headwater.progress import say
 from headwater.prompts import SLOT, fill
 from headwater.steps.agreement import KEY, check_classes
 from headwater.steps.curation.refusals import refuse_waiting
 from headwater.steps.sets import finish_set, make_parts
-from headwater.steps.synthesis.ledger import write_costs
+from headwater.steps.synthesis.easel import UNIT
+from headwater.steps.synthesis.ledger import BLOCKS, write_blocks, write_costs
 from headwater.steps.synthesis.painter import gpu_count, painting_workers
-from headwater.steps.synthesis.retouch import LABEL, Retoucher, Rows
+from headwater.steps.synthesis.retouch import Retoucher, Rows, read_looks
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import DONE, Json, read_step, step, write_json
 from headwater.synthesize.gamma import AUTOENCODER, Gamma, gamma_name
@@ -88,22 +89,28 @@ def perturb(
             return this.counts
         jobs = cut_into_rows(source, block=how.block)
         retoucher = Retoucher(
-            out, str(generator), how, seed=seed, prompts=prompts, threads=torch.get_num_threads()
+            out,
+            str(generator) if painted else None,
+            how,
+            seed=seed,
+            prompts=prompts,
+            threads=torch.get_num_threads(),
         )
         crew = painting_workers(workers, gpus=gpu_count(), engine=engine)
         make_parts(
-            out, retoucher, list(enumerate(jobs)), label=f"{LABEL} at {gamma_name(how.gamma)}",
-            unit="images", size=_count, engine=engine, workers=crew if painted else workers,
+            out, retoucher, list(enumerate(jobs)), label=f"perturbing at {gamma_name(how.gamma)}",
+            unit=UNIT, size=_count, engine=engine, workers=crew if painted else workers,
             gpu=painted,
         )  # fmt: skip
-        write_looks(out, jobs, engine=engine, workers=workers)
+        write_json(out / PIXELS_FILE, summarize(read_looks(out)))
+        halved = write_blocks(out, [rows.first for rows in jobs], block=how.block)
         story = f"Images of another set, {gamma_words(how.gamma)}."
         title = f"{task.name}: perturbed at {gamma_name(how.gamma)}"
         finish_set(this, labels=labels, gates=GATES, title=title, story=story)
         cost = sum_costs(write_costs(out))
         if cost is not None and painted:
-            say(f"{LABEL}: {tell_cost(cost)}")
-        _tell_broken(this.counts, how.gamma)
+            say(f"perturbing: {tell_cost(cost)}")
+        _tell(this.counts, how.gamma, halved=halved)
         return this.counts
 
 
@@ -199,46 +206,22 @@ def cut_into_rows(source: Path, *, block: int) -> list[Rows]:
     counts = {path: len(read_shard(path, ["id"])) for path in shard_paths(source)}
     wanted = min(max(sum(counts.values()) // PARTS, LEAST), MOST)
     size = -(-wanted // block) * block
+    before = accumulate(counts.values(), initial=0)
     return [
-        Rows(path, range(start, min(start + size, count)))
-        for path, count in counts.items()
+        Rows(path, range(start, min(start + size, count)), first + start)
+        for (path, count), first in zip(counts.items(), before, strict=False)
         for start in range(0, max(count, 1), size)
     ]
-
-
-def write_looks(
-    out: Path, jobs: Sequence[Rows], *, engine: str = "local", workers: int | None = None
-) -> None:
-    """What the images were like before they were perturbed, and what they are like."""
-    own = [shard_path(out, number, len(jobs)) for number in range(len(jobs))]
-    looks = run_shards(
-        _looks, list(zip(jobs, own, strict=True)), engine=engine, workers=workers,
-        label="looking at pixels", unit="images", size=_count_looks,
-    )  # fmt: skip
-    write_json(out / PIXELS_FILE, summarize(pl.concat(looks)))
-
-
-def _looks(both: tuple[Rows, Path]) -> pl.DataFrame:
-    rows, own = both
-    parent = rows.read([*KEY, "image"]).rename({"image": "before"})
-    pairs = read_shard(own, [*KEY, "image"]).join(parent, on=KEY, maintain_order="left")
-    return pl.DataFrame(
-        [
-            looks_column(name, (as_it_came(data).after for data in images.struct.field("bytes")))
-            for name, images in (("before", pairs["before"]), ("after", pairs["image"]))
-        ]
-    )
 
 
 def _count(numbered: tuple[int, Rows]) -> int:
     return len(numbered[1].which)
 
 
-def _count_looks(both: tuple[Rows, Path]) -> int:
-    return len(both[0].which)
-
-
-def _tell_broken(counts: Json, gamma: Gamma) -> None:
+def _tell(counts: Json, gamma: Gamma, *, halved: int) -> None:
+    if halved:
+        counts["halved"] = halved
+        say(f"memory made blocks smaller {halved:,} times: see {BLOCKS}")
     dropped = counts["inherited"] - counts["valid"]
     if dropped:
         say(f"{dropped:,} of {counts['inherited']:,} images came out broken at {gamma_name(gamma)}")
