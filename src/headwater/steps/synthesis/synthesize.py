@@ -129,4 +129,4 @@ def _finish(this: Step, task: Task, captions: pl.DataFrame, *, how: Synthesis, s
     this.counts |= {name: count for name, count in told.items() if count}
     cost = sum_costs(write_costs(this.folder))
     if cost is not None:
-        say(f"{LABEL}: {tell_cost(cost)}")
+        say(f"cost: {tell_cost(cost)}")
