@@ -11,6 +11,10 @@ import difflib
 from collections.abc import Mapping
 
 from headwater.errors import InputError
+from headwater.synthesize.captions.wording import PREPOSITIONS, says, tokens
+
+MOST_WORDS = 12
+"""Of a background: more is a caption of its own."""
 
 GENERAL = (
     "on a sandy beach", "in a green meadow", "in a dense forest", "on a city street",
@@ -211,3 +215,15 @@ def domain_backgrounds(domain: str | None = None) -> tuple[str, ...]:
             do=f"Did you mean {near[0]}?" if near else "",
         )  # fmt: skip
     return DOMAINS[domain]
+
+
+def is_background(text: str, name: str) -> bool:
+    """Whether a text can follow a class: "in a vase"; a few words that do not name it again.
+
+    Example:
+        >>> is_background("in a vase", "iris"), is_background("a vase with an iris", "iris")
+        (True, False)
+    """
+    words = tokens(text)
+    is_phrase = 2 <= len(words) <= MOST_WORDS and words[0] in PREPOSITIONS
+    return is_phrase and not says(text, name)

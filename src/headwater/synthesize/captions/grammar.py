@@ -22,6 +22,7 @@ from headwater.synthesize.captions.plan import (
     Deck,
     plan_captions,
 )
+from headwater.synthesize.captions.wording import PREPOSITIONS
 from headwater.synthesize.captions.writer import Ask
 
 SUBJECTS = (
@@ -61,13 +62,6 @@ OBJECTS = (
     "a person", "a dog", "a cat", "a street sign", "a flower bed", "a rock", "a tent", "a boat",
     "a bucket", "a large mirror",
 )  # fmt: skip
-
-FOLLOWING = frozenset((
-    "in", "on", "at", "with", "without", "of", "by", "from", "under", "over", "near", "next",
-    "behind", "before", "after", "against", "among", "between", "inside", "outside", "to", "into",
-    "onto", "through", "as", "during",
-))  # fmt: skip
-"""A word of these makes an attribute a phrase, which follows its class: "covered in snow"."""
 
 
 def write_captions(
@@ -156,7 +150,7 @@ class Grammar:
     @property
     def digest(self) -> str:
         """Identifies every word it knows."""
-        words = [self._whole, self._manners, TEXTURES, CLOSE_MANNERS, OBJECTS, sorted(FOLLOWING)]
+        words = [self._whole, self._manners, TEXTURES, CLOSE_MANNERS, OBJECTS, sorted(PREPOSITIONS)]
         return digest_value([list(part) for part in words])
 
     def write(self, asks: Sequence[Ask], *, seed: int) -> list[str]:
@@ -206,7 +200,7 @@ def _filled(templates: Sequence[str], name: str) -> list[str]:
 def _follows(attribute: str) -> bool:
     """Whether an attribute stands behind its class: "with dew", "wearing a hat"; not "red"."""
     words = attribute.lower().split()
-    return words[0].endswith("ing") or not FOLLOWING.isdisjoint(words)
+    return words[0].endswith("ing") or not PREPOSITIONS.isdisjoint(words)
 
 
 def _others(name: str) -> list[str]:

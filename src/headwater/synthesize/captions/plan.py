@@ -74,7 +74,7 @@ def plan_captions(
     }
     decks = {key: Deck(len(words), seed, "setting", *key) for key, words in spoken_of.items()}
     asks = []
-    for index, label in enumerate(_draw_labels(labels, n, per_class, seed=seed)):
+    for index, label in enumerate(draw_labels(labels, n, per_class, seed=seed)):
         kind = _draw_kind(weights, stable_seed(seed, "kind", index))
         turn, card = decks[label, kind].deal()
         setting = spoken_of[label, kind][card]
@@ -112,9 +112,18 @@ class Deck:
         return turn, card
 
 
-def _draw_labels(
+def draw_labels(
     labels: Sequence[str], n: int | None, per_class: int | None, *, seed: int
 ) -> Iterator[str]:
+    """The labels of captions in order: `n`, each drawn uniformly, or `per_class` of each.
+
+    Raises:
+        InputError: both counts or none, or a negative one.
+
+    Example:
+        >>> sorted(draw_labels(["a", "b"], None, 2, seed=0))
+        ['a', 'a', 'b', 'b']
+    """
     if (n is None) == (per_class is None):
         raise InputError("captions are counted in all or per class", expected="n or per_class")
     if (n or per_class or 0) < 0:

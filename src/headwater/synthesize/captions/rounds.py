@@ -8,12 +8,12 @@ a kill in between.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from headwater.errors import RunError, plain
+from headwater.errors import RunError
 from headwater.synthesize.captions.plan import SCHEMA
 from headwater.synthesize.captions.wording import says, tidy
 from headwater.synthesize.captions.writer import Ask, Writer
@@ -24,13 +24,31 @@ ATTEMPTS = 8
 BLOCK = 256
 """Captions settled at once: what a kill can cost."""
 
-REFUSALS = ("empty", "lost", "repeated")
-"""Why an answer is not taken: nothing came, the class name is not in it, it was said before."""
+REFUSALS = {
+    "empty": "a line of text",
+    "lost": "the name of the class, in one line",
+    "unfit": "a short place that does not name the class",
+    "repeated": "something new",
+}
+"""Why an answer is not taken, and what was expected; `unfit` is said of backgrounds only."""
 
 SETTLED = {**SCHEMA, **dict.fromkeys(REFUSALS, pl.Int64)}
 """Columns of settled captions: how many answers were refused before, by reason."""
 
+Check = Callable[[str, Ask], str | None]
+"""Why a line is no answer to an ask, of `REFUSALS`; None if it is one."""
+
 Said = defaultdict[str, set[str]]
+
+
+def keeps_name(line: str, ask: Ask) -> str | None:
+    """What a caption is checked for.
+
+    Example:
+        >>> keeps_name("two lilies", Ask(0, "a", "iris", "class", "", turn=0, attempt=0))
+        'lost'
+    """
+    return None if says(line, ask.name) else "lost"
 
 
 def settle_captions(
@@ -40,6 +58,7 @@ def settle_captions(
     seed: int,
     before: pl.DataFrame | None = None,
     block: int = BLOCK,
+    check: Check = keeps_name,
 ) -> Iterator[pl.DataFrame]:
     """Exactly one caption for each ask, a block at a time.
 
@@ -49,14 +68,15 @@ def settle_captions(
         seed: of the answers.
         before: the captions of the first asks, where they were settled already.
         block: captions settled at once; the captions do not depend on it.
+        check: what else than being a line is expected of an answer.
 
     Yields:
-        Columns index, label, caption, kind; and `empty`, `lost` and `repeated`, how many answers
-        were refused for that reason before this one was taken.
+        Columns index, label, caption, kind; and for each of `REFUSALS` how many answers were
+        refused before this one was taken.
 
     Raises:
-        RunError: a caption without its class name is all that came for some class, in all
-            attempts; blocks that were yielded are not affected.
+        RunError: nothing usable came for some caption, in all attempts; blocks that were yielded
+            are not affected.
 
     Example:
         >>> from headwater.synthesize.captions.grammar import Grammar
@@ -72,7 +92,7 @@ def settle_captions(
         for label, caption in before.select("label", "caption").iter_rows():
             said[label].add(caption)
     for start in range(done, len(asks), block):
-        yield _settle_block(asks[start : start + block], writer, seed, said)
+        yield _settle_block(asks[start : start + block], writer, seed, said, check)
 
 
 def count_refusals(settled: pl.DataFrame) -> dict[str, int]:
@@ -80,7 +100,7 @@ def count_refusals(settled: pl.DataFrame) -> dict[str, int]:
 
     Example:
         >>> count_refusals(pl.DataFrame(schema=SETTLED))
-        {'empty': 0, 'lost': 0, 'repeated': 0}
+        {'empty': 0, 'lost': 0, 'unfit': 0, 'repeated': 0}
     """
     return {reason: int(settled[reason].sum()) for reason in REFUSALS}
 
@@ -93,15 +113,17 @@ class _Open:
     usable: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     asked: int = 0
+    heard: str = ""
 
-    def hear(self, answer: str) -> None:
+    def hear(self, answer: str, check: Check) -> None:
         """Note one more answer."""
         self.asked += 1
-        text = tidy(answer)
-        if text and says(text, self.ask.name):
+        self.heard = text = tidy(answer)
+        reason = check(text, self.ask) if text else "empty"
+        if reason is None:
             self.usable.append(text)
         else:
-            self.refused["lost" if text else "empty"] += 1
+            self.refused[reason] += 1
 
     def choose(self, said: set[str]) -> str | None:
         """The first usable answer that is new; after all attempts, one that is not."""
@@ -116,28 +138,29 @@ class _Open:
 
     def row(self, caption: str) -> tuple[object, ...]:
         """A row of `SETTLED`; usable answers before the chosen one were repeats."""
-        ask, refused = self.ask, self.refused
-        repeated = len(self.usable[: self.usable.index(caption)])
-        counts = (refused["empty"], refused["lost"], repeated)
-        return (ask.index, ask.label, caption, ask.kind, *counts)
+        ask = self.ask
+        counts = self.refused | Counter(repeated=self.usable.index(caption))
+        return (ask.index, ask.label, caption, ask.kind, *(counts[name] for name in REFUSALS))
 
 
-def _settle_block(asks: Sequence[Ask], writer: Writer, seed: int, said: Said) -> pl.DataFrame:
+def _settle_block(
+    asks: Sequence[Ask], writer: Writer, seed: int, said: Said, check: Check
+) -> pl.DataFrame:
     waiting = [_Open(ask) for ask in asks]
     rows = []
     while waiting:
         again = [one for one in waiting if one.needs_another(said[one.ask.label])]
-        _hear(again, writer, seed)
+        _hear(again, writer, seed, check)
         settled, waiting = _settle(waiting, said)
         rows += settled
     return pl.DataFrame(sorted(rows), schema=SETTLED, orient="row")
 
 
-def _hear(waiting: Sequence[_Open], writer: Writer, seed: int) -> None:
+def _hear(waiting: Sequence[_Open], writer: Writer, seed: int, check: Check) -> None:
     asks = [one.ask._replace(attempt=one.asked) for one in waiting]
     answers = writer.write(asks, seed=seed) if asks else []
     for one, answer in zip(waiting, answers, strict=True):
-        one.hear(answer)
+        one.hear(answer, check)
 
 
 def _settle(waiting: Sequence[_Open], said: Said) -> tuple[list[tuple[object, ...]], list[_Open]]:
@@ -160,12 +183,13 @@ def _settle(waiting: Sequence[_Open], said: Said) -> tuple[list[tuple[object, ..
 
 def _lost(waiting: Sequence[_Open]) -> RunError:
     """The line for asks that nothing usable came for."""
-    hopeless = [one.ask for one in waiting if one.asked >= ATTEMPTS and not one.usable]
-    label, count = Counter(ask.label for ask in hopeless).most_common(1)[0]
-    name = next(ask.name for ask in hopeless if ask.label == label)
-    of_it = f"{count} caption{'s' * (count != 1)} of class {plain(label)}"
+    hopeless = [one for one in waiting if one.asked >= ATTEMPTS and not one.usable]
+    label, count = Counter(one.ask.label for one in hopeless).most_common(1)[0]
+    first = next(one for one in hopeless if one.ask.label == label)
+    reason = first.refused.most_common(1)[0][0]
+    of_it = f"{count} caption{'s' * (count != 1)} of class {label}"
     return RunError(
-        f"nothing usable came for {of_it}, nor in {ATTEMPTS} attempts",
-        expected=f"{plain(name)!r} in one line", seen="other lines, or none",
-        do="Use another writer, or give the class a name it keeps; what is written is kept.",
+        f"nothing usable came for {of_it}, in {ATTEMPTS} attempts each",
+        expected=REFUSALS[reason], seen=repr(first.heard[:60]),
+        do="Use another writer, or give the class a name it keeps; what is written stays.",
     )  # fmt: skip

@@ -13,6 +13,15 @@ LONGEST = 400
 MOST_READ = 100_000
 """Characters that are looked at before cutting; what comes from outside may be of any size."""
 
+PREPOSITIONS = frozenset((
+    "about", "above", "across", "after", "against", "along", "among", "amid", "around", "as", "at",
+    "atop", "before", "behind", "below", "beneath", "beside", "besides", "between", "beyond", "by",
+    "during", "from", "in", "inside", "into", "near", "next", "of", "off", "on", "onto", "outside",
+    "over", "past", "through", "throughout", "to", "toward", "towards", "under", "underneath",
+    "upon", "with", "within", "without",
+))  # fmt: skip
+"""What a place begins with, and what makes an attribute a phrase: "covered in snow"."""
+
 TOKEN = re.compile(r"[^\W_]+")
 
 
@@ -24,7 +33,16 @@ def tidy(text: str) -> str:
         'a photo of a rose'
     """
     lines = (plain(line) for line in text[:MOST_READ].splitlines())
-    line = next((line for line in lines if line), "")
+    return shorten(next((line for line in lines if line), ""))
+
+
+def shorten(line: str) -> str:
+    """A line of at most `LONGEST` characters, cut after a whole word.
+
+    Example:
+        >>> shorten("a photo of a rose")
+        'a photo of a rose'
+    """
     if len(line) <= LONGEST:
         return line
     head, space, _ = line[: LONGEST + 1].rpartition(" ")
