@@ -12,6 +12,7 @@ from typing import Any
 
 from headwater.errors import plain
 from headwater.pairs import WAITING
+from headwater.report.composition import sentence
 
 LETTERS = 500  # of a caption that are shown; --json has all
 
@@ -145,6 +146,21 @@ def doctor(value: Row) -> None:
     for finding in value["findings"]:
         print(plain(f"- {finding['text']}"))
     print(f"{value['matched']:,} of {value['captions']:,} captions name a class.")
+
+
+def composition(value: Row) -> None:
+    """One line a class, the rarest first, then what is missing in a sentence."""
+    rarest_first = sorted(value["classes"], key=lambda row: (row["captions"], row["label"]))
+    heads = [plain(f"+ {attribute}") for attribute in value["attributes"]]
+    rows(
+        [
+            {"class": row["label"], "captions": row["captions"]}
+            | dict(zip(heads, row["with"], strict=True))
+            for row in rarest_first
+        ]
+    )
+    print()
+    print(plain(sentence(value)))
 
 
 def _doctor_row(row: Row) -> Row:

@@ -19,6 +19,7 @@ import typer
 
 from headwater.cli import (  # noqa: F401, add commands
     curation,
+    hybrid,
     labelling,
     learning,
     looking,
