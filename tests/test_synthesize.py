@@ -22,11 +22,14 @@ from headwater.cost import read_costs
 from headwater.decode import decode_rgb
 from headwater.pairs import read_decisions, read_pairs
 from headwater.steps.synthesis import easel
+from headwater.steps.synthesis import synthesize as module
+from headwater.steps.synthesis.ledger import BLOCKS
 from headwater.steps.synthesis.painter import close_painter, open_painter
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.synthesize import CAPTIONS, synthesize
-from headwater.store import digest_file, read_step
-from headwater.synthesize.calling import BLANK, UNSAFE, Generated
+from headwater.store import digest_file, read_json, read_step
+from headwater.synthesize import images
+from headwater.synthesize.calling import BLANK, UNSAFE, Generated, OutOfMemoryError, run_pipeline
 from headwater.synthesize.captions import SCHEMA, repeated_captions
 from headwater.synthesize.images import generate_images
 from headwater.task import Task, load_task
@@ -45,6 +48,8 @@ RUN = """
 import os, signal
 from pathlib import Path
 from headwater.steps.synthesis import easel
+from headwater.steps.synthesis import synthesize as module
+from headwater.steps.synthesis.ledger import BLOCKS
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.synthesize import synthesize
 from headwater.task import load_task
@@ -118,9 +123,11 @@ def test_a_set_holds_an_image_a_caption(whole: Path, generator: Path) -> None:
 def test_counts_say_what_was_left_and_what_was_odd(whole: Path) -> None:
     captions = pl.read_parquet(whole / CAPTIONS)
     repeated = repeated_captions(captions)
+    cut = sum(len(caption.replace(" ", "")) > 22 for caption in captions["caption"])
     assert repeated > 0
+    assert cut > 0
     counts = read_step(whole)["counts"]
-    assert counts == {"written": 70, "valid": 70, "repeated": repeated}
+    assert counts == {"written": 70, "fits": 70, "valid": 70, "repeated": repeated, "cut": cut}
 
 
 def test_costs_are_told_by_part_and_are_no_content(whole: Path) -> None:
@@ -190,5 +197,79 @@ def test_images_that_show_nothing_are_dropped_with_the_reason(
     monkeypatch.setattr(easel, "generate_images", paint)
     counts = synthesize(task, tmp_path / "set", generator=generator, how=Synthesis(n=5, **HOW))
     assert (counts["written"], counts["valid"]) == (5, 2)
+    assert "Dropped: 1 (blank image), 2 (flagged by" in (tmp_path / "set" / "README.md").read_text()
     decisions = read_decisions(tmp_path / "set")
     assert decisions["reason"].to_list() == [reason or "kept" for reason in reasons]
+
+
+FAR = "a very very very long day with a gull"
+LONG = "a gull on a very very very long beach"
+
+
+def test_what_the_generator_does_not_read_is_found(generator: Path) -> None:
+    captions = [LONG, FAR, "a gull", "a very very very long day without"]
+    rows = pl.DataFrame({"label": "bird", "caption": captions})
+    read = easel.read_rows(open_painter(generator, **SETTINGS), rows, {"bird": "Gull"})
+    assert read["cut"].to_list() == [True, True, False, True]
+    beyond = "class name beyond the 24 tokens that the generator reads"
+    assert read["unread"].to_list() == [None, beyond, None, None]
+
+
+def test_a_caption_without_room_for_its_class_is_not_painted(
+    generator: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    rows = [(0, "gull", LONG, "class"), (1, "gull", FAR, "class"), (2, "crab", "a crab", "class")]
+    captions = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    monkeypatch.setattr(module, "task_captions", lambda *_, **__: captions)
+    out = tmp_path / "set"
+    counts = synthesize(task, out, generator=generator, how=Synthesis(n=3, **HOW))
+    assert counts == {"written": 3, "fits": 2, "valid": 2, "cut": 1}
+    assert read_pairs(out)["id"].to_list() == ["synthetic-0:0000000", "synthetic-0:0000002"]
+    (dropped,) = read_decisions(out).filter(~pl.col("kept")).rows(named=True)
+    assert (dropped["id"], dropped["step"]) == ("synthetic-0:0000001", "fits")
+    assert pl.read_parquet(out / CAPTIONS).equals(captions)
+    assert read_costs(out)["images"].sum() == 2
+    assert "1 captions are longer than the generator reads" in capsys.readouterr().err
+
+
+class Memory:
+    """A pipeline's calls, where only so many images fit; notes how many were asked for."""
+
+    def __init__(self, room: int, calls: int) -> None:
+        self.room, self.calls = room, calls
+        self.seen: list[int] = []
+
+    def run(self, pipeline: Any, **settings: Any) -> list[Generated]:
+        self.seen.append(len(settings["prompt"]))
+        if len(settings["prompt"]) > self.room:
+            raise OutOfMemoryError("does not fit")
+        if len(self.seen) > self.calls:
+            raise KeyboardInterrupt
+        return run_pipeline(pipeline, **settings)
+
+
+def test_smaller_blocks_are_on_record_before_anything_is_painted_in_them(
+    generator: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, how = tmp_path / "set", Synthesis(n=36, **HOW)
+    full = Memory(room=2, calls=4)
+    monkeypatch.setattr(images, "run_pipeline", full.run)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(task, out, generator=generator, how=how)
+    assert full.seen == [4, 2, 2, 2, 2]
+    roomy = Memory(room=8, calls=99)
+    monkeypatch.setattr(images, "run_pipeline", roomy.run)
+    counts = synthesize(task, out, generator=generator, how=how)
+    assert roomy.seen == [2] * 16 + [4]  # what is on record holds, though there is room now
+    assert counts["halved"] == 1
+    assert read_json(out / BLOCKS)["blocks"] == [[0, 2], [32, 4]]
+
+
+def test_the_card_tells_generator_captions_and_what_went_wrong(whole: Path) -> None:
+    card = (whole / "README.md").read_text()
+    assert "70 images painted by a StableDiffusionPipeline (sha256 of its files " in card
+    assert "Captions by a grammar: " in card
+    assert "of their class say" in card
+    assert "Dropped" not in card
+    assert not (whole / BLOCKS).exists()

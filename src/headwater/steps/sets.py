@@ -91,12 +91,17 @@ def finish_set(
         story: what was done, in a sentence.
         waiting: whether pairs may be kept that wait before a gate to be downloaded.
     """
-    parts = sorted((this.folder / WORK).glob("decisions-*.parquet"))
-    decisions = join_decisions(pl.read_parquet(path) for path in parts)
+    decisions = parts_decisions(this.folder)
     counts = funnel(labels, gates, decisions, waiting=waiting)
     write_summary(this.folder, decisions=decisions, counts=counts, title=title, story=story)
     told = [*gates, WAITING] if waiting else gates
     this.counts = {name: total(counts, name) for name in told}
+
+
+def parts_decisions(folder: Path) -> pl.DataFrame:
+    """The decisions of the parts that are there, of a set that is not finished."""
+    parts = sorted((folder / WORK).glob("decisions-*.parquet"))
+    return join_decisions(pl.read_parquet(path) for path in parts)
 
 
 def sift(pairs: pl.DataFrame, reasons: Sequence[str | None], *, gate: str) -> Part:

@@ -5,7 +5,7 @@ Encoding and hashing go on in a thread while the generator is at its next block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,24 @@ from typing import NamedTuple
 
 import polars as pl
 import torch
+from diffusers import DiffusionPipeline
 
 from headwater.cost import Meter
 from headwater.decode import encode_png
-from headwater.pairs import image_column, sha256_of
+from headwater.pairs import decide, image_column, sha256_of
 from headwater.progress import track
 from headwater.steps.sets import Part, sift
-from headwater.steps.synthesis.ledger import keep_cost
+from headwater.steps.synthesis.ledger import (
+    keep_cost,
+    keep_cut,
+    keep_smaller,
+    smaller_blocks,
+)
 from headwater.steps.synthesis.painter import open_painter, own_device
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.synthesize.calling import Generated
 from headwater.synthesize.images import generate_images
+from headwater.synthesize.limits import read_part
 
 LABEL = "painting"
 UNIT = "images"
@@ -46,6 +53,7 @@ class Easel:
     how: Synthesis
     seed: int
     namespace: str
+    names: Mapping[str, str]  # of the classes, by label
     threads: int  # of torch: on a CPU their number may decide the last bits
 
     def __call__(self, numbered: tuple[int, pl.DataFrame]) -> Part:
@@ -56,15 +64,57 @@ class Easel:
         pipeline = open_painter(
             self.generator, scheduler=how.scheduler, precision=how.precision, device=device
         )
+        ids = [f"{self.namespace}:{index:07d}" for index in rows["index"]]
+        rows = read_rows(
+            pipeline, rows.with_columns(id=pl.Series(ids, dtype=pl.String)), self.names
+        )
+        read, unread = rows.filter(pl.col("unread").is_null()), rows.drop_nulls("unread")
+        keep_cut(self.folder, number, int(read["cut"].sum()))
         with Meter(device) as meter:
-            made = generate_images(
-                pipeline, rows["caption"].to_list(), seed=self.seed,
-                indices=rows["index"].to_list(), **how.arguments,
-            )  # fmt: skip
-            images = encode(watched(made, meter, total=len(rows)))
+            made = self._paint(pipeline, number, read)
+            images = encode(watched(made, meter, total=len(read)))
         keep_cost(self.folder, number, meter.cost(images=len(images)))
-        pairs = as_pairs(rows, images, self.namespace)
-        return sift(pairs, [image.reason for image in images], gate="valid")
+        reasons = [image.reason for image in images]
+        part = sift(as_pairs(read, images, self.namespace), reasons, gate="valid")
+        dropped = decide(unread, kept=False, step="fits", reason=pl.col("unread"))
+        return Part(part.pairs, pl.concat([part.decisions, dropped]))
+
+    def _paint(
+        self, pipeline: DiffusionPipeline, number: int, rows: pl.DataFrame
+    ) -> Iterator[Generated]:
+        def halved(index: int, size: int) -> None:
+            keep_smaller(self.folder, number, index=index, size=size)
+
+        return generate_images(
+            pipeline, rows["caption"].to_list(), seed=self.seed, indices=rows["index"].to_list(),
+            blocks=smaller_blocks(self.folder, number), on_halved=halved, **self.how.arguments,
+        )  # fmt: skip
+
+
+def read_rows(
+    pipeline: DiffusionPipeline, rows: pl.DataFrame, names: Mapping[str, str]
+) -> pl.DataFrame:
+    """Captions with `cut`, whether a generator reads only a part, and `unread`, why that is no use.
+
+    It is none where the class is named in the caption, but beyond the part that is read.
+    """
+    fits = read_part(pipeline, rows["caption"].to_list())
+    unread = [
+        f"class name beyond the {fit.read} tokens that the generator reads"
+        if _names(caption, names[label]) and not _names(fit.text, names[label])
+        else None
+        for label, caption, fit in zip(rows["label"], rows["caption"], fits, strict=True)
+    ]
+    return rows.with_columns(
+        pl.Series("cut", [fit.tokens > fit.read for fit in fits], dtype=pl.Boolean),
+        pl.Series("unread", unread, dtype=pl.String),
+    )
+
+
+def _names(text: str, name: str) -> bool:
+    # By letters and digits alone: some tokenizers give "f - 1 6" back where "F-16" was read.
+    letters = "".join(filter(str.isalnum, name.casefold()))
+    return letters in "".join(filter(str.isalnum, text.casefold()))
 
 
 def watched(made: Iterator[Generated], meter: Meter, *, total: int) -> Iterator[Generated]:
@@ -90,10 +140,9 @@ def encode(made: Iterable[Generated]) -> list[Encoded]:
 
 def as_pairs(rows: pl.DataFrame, images: list[Encoded], namespace: str) -> pl.DataFrame:
     """Captions and their images as the pairs of a set."""
-    names = [f"{index:07d}" for index in rows["index"]]
-    return rows.select("label", "caption").with_columns(
-        pl.Series("id", [f"{namespace}:{name}" for name in names], dtype=pl.String),
-        image_column([image.data for image in images], [f"{name}.png" for name in names]),
+    names = [f"{index:07d}.png" for index in rows["index"]]
+    return rows.select("id", "label", "caption").with_columns(
+        image_column([image.data for image in images], names),
         pl.Series("sha256", [image.sha256 for image in images], dtype=pl.String),
         source=pl.lit("synthetic"),
         pool=pl.lit(namespace),

@@ -15,18 +15,19 @@ import torch
 from headwater.cost import sum_costs, tell_cost
 from headwater.pairs import check_namespace
 from headwater.progress import say
-from headwater.steps.sets import finish_set, make_parts
+from headwater.steps.sets import finish_set, make_parts, parts_decisions
 from headwater.steps.synthesis.captions import caption_inputs, task_captions
 from headwater.steps.synthesis.easel import LABEL, UNIT, Easel
-from headwater.steps.synthesis.ledger import write_costs
+from headwater.steps.synthesis.ledger import BLOCKS, count_cut, write_blocks, write_costs
 from headwater.steps.synthesis.painter import gpu_count, painting_workers
 from headwater.steps.synthesis.settings import Synthesis
-from headwater.store import Json, Step, step, write_table
+from headwater.steps.synthesis.story import tell_captions, tell_dropped, tell_generator
+from headwater.store import Json, step, write_table
 from headwater.synthesize.captions import repeated_captions
 from headwater.synthesize.generator import generator_digest
 from headwater.task import Task
 
-GATES = ("written", "valid")
+GATES = ("written", "fits", "valid")
 CAPTIONS = "captions.parquet"
 
 PARTS = 32  # so many, that every worker has some and a kill costs little
@@ -83,13 +84,29 @@ def synthesize(
         parts = cut_into_parts(captions, block=how.block)
         easel = Easel(
             out, str(generator), how, seed=seed, namespace=f"{name}-{seed}",
-            threads=torch.get_num_threads(),
+            names=task.name_of, threads=torch.get_num_threads(),
         )  # fmt: skip
         make_parts(
             out, easel, list(enumerate(parts)), label=LABEL, unit=UNIT, size=_images, gpu=True,
             engine=engine, workers=painting_workers(workers, gpus=gpu_count(), engine=engine),
         )  # fmt: skip
-        _finish(this, task, captions, how=how, seed=seed)
+        odd = {
+            "repeated": repeated_captions(captions),
+            "cut": count_cut(out),
+            "halved": write_blocks(out, [part["index"][0] for part in parts], block=how.block),
+        }
+        story = [
+            f"{len(captions):,} images painted by {tell_generator(generator, inputs['generator'])}"
+            f", seed {seed}, for the task {task.name}.",
+            tell_captions(captions, by=how.captions.by, repeated=odd["repeated"], cut=odd["cut"]),
+            tell_dropped(parts_decisions(out)),
+        ]
+        title = f"{task.name}: synthetic"
+        finish_set(
+            this, labels=task.labels, gates=GATES, title=title, story=" ".join(filter(None, story))
+        )
+        this.counts |= {name: count for name, count in odd.items() if count}
+        _say(this.counts, write_costs(out))
         return this.counts
 
 
@@ -120,13 +137,11 @@ def _images(numbered: tuple[int, pl.DataFrame]) -> int:
     return len(numbered[1])
 
 
-def _finish(this: Step, task: Task, captions: pl.DataFrame, *, how: Synthesis, seed: int) -> None:
-    made = f"{len(captions):,} images painted from captions"
-    story = f"{made}, seed {seed}, for the task {task.name}."
-    title = f"{task.name}: synthetic"
-    finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
-    told = {"repeated": repeated_captions(captions)}
-    this.counts |= {name: count for name, count in told.items() if count}
-    cost = sum_costs(write_costs(this.folder))
-    if cost is not None:
+def _say(counts: Json, costs: pl.DataFrame) -> None:
+    """What one would not see in the numbers of the gates."""
+    if cut := counts.get("cut"):
+        say(f"{cut:,} captions are longer than the generator reads: it does not see their ends")
+    if halved := counts.get("halved"):
+        say(f"memory made blocks smaller {halved:,} times: see {BLOCKS}")
+    if cost := sum_costs(costs):
         say(f"cost: {tell_cost(cost)}")
