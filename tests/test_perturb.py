@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,14 +18,21 @@ from diffusers import (
 )
 from PIL import Image
 from tests.tiny_garden import import_set, make_task, numbered
-from tests.tiny_pipeline import SIDE, build_tiny_pipeline, one_thread, tiny_unet
+from tests.tiny_pipeline import (
+    SIDE,
+    build_tiny_flow_pipeline,
+    build_tiny_pipeline,
+    one_thread,
+    tiny_unet,
+)
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
 from headwater.steps.synthesis.perturb import perturb
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import read_json
-from headwater.synthesize.calling import NAN
+from headwater.synthesize.calling import BLANK, NAN
+from headwater.synthesize.gamma import AUTOENCODER, Gamma
 from headwater.synthesize.generator import load_generator
 from headwater.synthesize.images import noise
 from headwater.synthesize.perturb import (
@@ -49,6 +57,17 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
 
 
 @pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
+    return load_generator(build_tiny_flow_pipeline(tmp_path_factory.mktemp("flow")), device="cpu")
+
+
+@pytest.fixture(params=["pipeline", "flow"])
+def either(request: pytest.FixtureRequest) -> DiffusionPipeline:
+    """Stable Diffusion, then Stable Diffusion 3: a transformer trained by flow matching."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
 def garden() -> list[Image8]:
     grain = np.random.default_rng(0)
     return [grain.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in PROMPTS]
@@ -59,18 +78,31 @@ def perturbed(pipeline: DiffusionPipeline | None, images: list[Image8], **other:
     return np.stack([one.image for one in perturb_images(pipeline, images, **usual | other)])
 
 
+class Heard(NamedTuple):
+    """What the scheduler was asked to put together: encoded images and their noise."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+
+
 @pytest.fixture
-def noises(pipeline: DiffusionPipeline, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """The noise the scheduler was asked to add, call by call."""
-    seen: list[torch.Tensor] = []
-    add_noise = pipeline.scheduler.add_noise
+def heard(either: DiffusionPipeline, monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
+    """What noise was added to what, call by call."""
+    told: list[Heard] = []
+    scheduler = either.scheduler
+    name = "add_noise" if hasattr(scheduler, "add_noise") else "scale_noise"
+    add = getattr(scheduler, name)
 
-    def listening(latents: torch.Tensor, noise: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        seen.append(noise.clone())
-        return add_noise(latents, noise, at)
+    def add_noise(latents: torch.Tensor, noise: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        told.append(Heard(latents.clone(), noise.clone()))
+        return add(latents, noise, at)
 
-    monkeypatch.setattr(pipeline.scheduler, "add_noise", listening)
-    return seen
+    def scale_noise(latents: torch.Tensor, at: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        told.append(Heard(latents.clone(), noise.clone()))
+        return add(latents, at, noise)
+
+    monkeypatch.setattr(scheduler, name, add_noise if name == "add_noise" else scale_noise)
+    return told
 
 
 def test_gamma_0_is_the_resizing_and_no_model() -> None:
@@ -99,13 +131,15 @@ def test_letterbox_centers_the_image_on_white() -> None:
 
 @pytest.mark.parametrize("gamma", [0.1, 0.3, 0.55, 0.6, 1.0])
 def test_gamma_sets_the_number_of_steps(
-    pipeline: DiffusionPipeline, garden: list[Image8], gamma: float
+    either: DiffusionPipeline, garden: list[Image8], gamma: float
 ) -> None:
     calls: list[int] = []
-    hook = pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
-    perturbed(pipeline, garden[:1], gamma=gamma, steps=10, block=1, keys=["a"], prompts=["b"])
+    network = getattr(either, "unet", None) or either.transformer
+    hook = network.register_forward_hook(lambda *_: calls.append(1))
+    perturbed(either, garden[:1], gamma=gamma, steps=10, block=1, keys=["a"], prompts=["b"])
     hook.remove()
-    assert len(calls) == int(10 * gamma)
+    whole = int if hasattr(either, "unet") else ceil  # each family's own rule
+    assert len(calls) == whole(10 * gamma)
 
 
 def test_an_image_is_what_the_bare_pipeline_makes_of_it(
@@ -125,45 +159,110 @@ def test_an_image_is_what_the_bare_pipeline_makes_of_it(
     assert np.array_equal(made, np.asarray(expected))
 
 
-def test_every_gamma_adds_the_same_noise(
-    pipeline: DiffusionPipeline, garden: list[Image8], noises: list[torch.Tensor]
+def test_every_gamma_adds_the_same_noise_to_the_same_latents(
+    either: DiffusionPipeline, garden: list[Image8], heard: list[Heard]
 ) -> None:
+    """Not the noise alone: what is drawn from the autoencoder's posterior comes before it."""
     for gamma in (0.2, 0.5, 1.0):
-        perturbed(pipeline, garden, gamma=gamma, block=5)
-    first, *others = noises
+        perturbed(either, garden, gamma=gamma, block=5)
+    first, *others = heard
     assert len(others) == 2
-    assert all(torch.equal(first, other) for other in others)
-    assert len(torch.unique(first, dim=0)) == len(KEYS)
+    for other in others:
+        assert torch.equal(first.noise, other.noise)
+        assert torch.equal(first.latents, other.latents)
+    assert len(torch.unique(first.noise, dim=0)) == len(KEYS)
 
 
 def test_noise_belongs_to_the_key_whatever_the_block(
-    pipeline: DiffusionPipeline, garden: list[Image8], noises: list[torch.Tensor]
+    either: DiffusionPipeline, garden: list[Image8], heard: list[Heard]
 ) -> None:
     for block in (1, 3, 5):
-        perturbed(pipeline, garden, block=block)
+        perturbed(either, garden, block=block)
+    noises = [each.noise for each in heard]
     ones, threes, five = torch.cat(noises[:5]), torch.cat(noises[5:7])[:5], noises[7]
     assert torch.equal(ones, threes)
     assert torch.equal(ones, five)
 
 
-def test_pixels_hardly_depend_on_the_block(
-    pipeline: DiffusionPipeline, garden: list[Image8]
+def test_the_autoencoder_takes_the_draw_that_every_gamma_takes(
+    either: DiffusionPipeline,
+    garden: list[Image8],
+    heard: list[Heard],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one, three, eight = (perturbed(pipeline, garden, block=block) for block in (1, 3, 8))
-    assert np.abs(one.astype(int) - three).max() <= 2
-    assert np.abs(one.astype(int) - eight).max() <= 2
+    perturbed(either, garden, gamma=0.2, block=5)
+    decoded: list[torch.Tensor] = []
+    decode = either.vae.decode
+    monkeypatch.setattr(
+        either.vae, "decode", lambda latents, **k: decoded.append(latents) or decode(latents, **k)
+    )
+    perturbed(either, garden, gamma=AUTOENCODER, block=5)
+    scale, shift = either.vae.config.scaling_factor, either.vae.config.shift_factor or 0
+    assert torch.allclose((decoded[0] - shift) * scale, heard[0].latents, atol=1e-6)
+
+
+def test_the_autoencoder_is_the_image_form_with_nothing_between(
+    either: DiffusionPipeline, garden: list[Image8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = perturbed(either, garden, gamma=AUTOENCODER, block=5)
+    idle = {
+        "add_noise": lambda latents, noise, at: latents,
+        "scale_noise": lambda latents, at, noise: latents,
+        "step": lambda guess, at, latents, **_: (latents,),
+    }
+    for name, do in idle.items():
+        monkeypatch.setattr(either.scheduler, name, do, raising=False)
+    assert np.abs(perturbed(either, garden, block=5).astype(int) - codec).max() <= 1
+    assert np.abs(codec.astype(int) - garden).max() > 10  # a codec loses something
+
+
+def test_pixels_hardly_depend_on_the_block(either: DiffusionPipeline, garden: list[Image8]) -> None:
+    for gamma in (AUTOENCODER, 0.5):
+        one, three, eight = (
+            perturbed(either, garden, gamma=gamma, block=block) for block in (1, 3, 8)
+        )
+        assert np.abs(one.astype(int) - three).max() <= 2
+        assert np.abs(one.astype(int) - eight).max() <= 2
+
+
+@pytest.mark.parametrize("gamma", [AUTOENCODER, 0.5])
+def test_a_block_that_does_not_fit_is_halved_and_told(
+    either: DiffusionPipeline, garden: list[Image8], gamma: Gamma, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = either.vae.decode
+
+    def small(latents: torch.Tensor, **settings: Any) -> Any:
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return decode(latents, **settings)
+
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(either.vae, "decode", small)
+    made = perturbed(either, garden, gamma=gamma, block=4, on_halved=lambda *x: told.append(x))
+    assert told == [(0, 2)]
+    monkeypatch.undo()
+    assert np.array_equal(made, perturbed(either, garden, gamma=gamma, block=2))
+    assert np.array_equal(made, perturbed(either, garden, gamma=gamma, block=4, blocks=told))
+
+
+def test_only_what_the_generator_blanks_is_blank(
+    pipeline: DiffusionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gray = torch.zeros(1, 3, SIDE, SIDE)
+    monkeypatch.setattr(pipeline.vae, "decode", lambda z, **_: (gray.expand(len(z), -1, -1, -1),))
+    flat, busy = np.full((SIDE, SIDE, 3), 70, np.uint8), np.eye(SIDE, dtype=np.uint8)
+    images = [flat, np.dstack([200 * busy] * 3)]
+    made = perturb_images(pipeline, images, PROMPTS[:2], gamma=0.5, keys=KEYS[:2], seed=0, steps=2)
+    assert [one.reason for one in made] == [None, BLANK]
 
 
 def test_bytes_do_not_depend_on_where_the_images_end(
-    pipeline: DiffusionPipeline, garden: list[Image8]
+    either: DiffusionPipeline, garden: list[Image8], heard: list[Heard]
 ) -> None:
-    batches: set[int] = set()
-    hook = pipeline.unet.register_forward_hook(lambda _, given, __: batches.add(len(given[0])))
-    whole = perturbed(pipeline, garden, block=3)
-    begun = perturbed(pipeline, garden[:4], block=3, keys=KEYS[:4], prompts=PROMPTS[:4])
-    hook.remove()
+    whole = perturbed(either, garden, block=3)
+    begun = perturbed(either, garden[:4], block=3, keys=KEYS[:4], prompts=PROMPTS[:4])
     assert np.array_equal(whole[:4], begun)
-    assert batches == {6}  # the last block too is whole, each image with and without its prompt
+    assert {len(each.noise) for each in heard} == {3}  # the last block too is whole
 
 
 @pytest.mark.parametrize(
@@ -207,6 +306,7 @@ def test_the_image_form_shares_the_weights(pipeline: DiffusionPipeline) -> None:
         ({"gamma": -0.1}, "expected 0 to 1"),
         ({"gamma": 1.1}, "expected 0 to 1"),
         ({"gamma": float("nan")}, "expected 0 to 1"),
+        ({"gamma": "vae"}, "expected 0 to 1, or autoencoder"),
         ({"gamma": 0.1}, "less than one of 6 steps"),
         ({"steps": 0}, "expected 1 or more"),
         ({"height": 12}, "multiple of 8"),
@@ -226,6 +326,8 @@ def test_a_pipeline_without_an_image_form_is_refused(garden: list[Image8]) -> No
         perturbed(blind, garden, height=SIDE, width=SIDE)
     with pytest.raises(InputError, match="gamma above 0 needs a generator"):
         perturbed(None, garden, height=SIDE, width=SIDE)
+    with pytest.raises(ModelError, match="DDPMPipeline has no autoencoder"):
+        perturbed(blind, garden, height=SIDE, width=SIDE, gamma=AUTOENCODER)
     with pytest.raises(ModelError, match="does not say what size"):
         perturbed(None, garden, gamma=0)
 
