@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from headwater.errors import InputError, TaskError
 from headwater.synthesize.captions import repeated_captions, write_captions
-from headwater.synthesize.captions.backgrounds import GENERAL as BACKGROUNDS
-from headwater.synthesize.captions.grammar import OBJECTS
-from headwater.synthesize.captions.plan import RELATIONS, Deck
+from headwater.synthesize.captions.backgrounds import GENERAL
+from headwater.synthesize.captions.grammar import CLOSE_MANNERS, MANNERS, OBJECTS, Grammar
+from headwater.synthesize.captions.plan import ALL_KINDS, RELATIONS, Deck, plan_captions
+from headwater.synthesize.captions.wording import LONGEST, says, shorten, tidy
 
 GARDEN = {"rose": "rose", "iris": "iris", "oak (2)": "oak"}
 DIGITS = {str(n): word for n, word in enumerate(["zero", "one", "two"])}
@@ -34,10 +35,10 @@ def test_each_kind_says_what_it_is_called_after() -> None:
     captions = write_captions(GARDEN, 300, seed=1)
     by_kind = {kind: part["caption"].to_list() for (kind,), part in captions.group_by("kind")}
     assert by_kind.keys() == {"class", "background", "relation"}
-    assert all(caption.endswith(BACKGROUNDS) for caption in by_kind["background"])
+    assert all(caption.endswith(GENERAL) for caption in by_kind["background"])
     endings = tuple(f" {relation} {thing}" for relation in RELATIONS for thing in OBJECTS)
     assert all(caption.endswith(endings) for caption in by_kind["relation"])
-    assert not any(caption.endswith(BACKGROUNDS + endings) for caption in by_kind["class"])
+    assert not any(caption.endswith(GENERAL + endings) for caption in by_kind["class"])
 
 
 def test_kinds_are_mixed_and_classes_drawn_as_asked() -> None:
@@ -125,6 +126,112 @@ def test_names_are_text_and_nothing_else() -> None:
     assert captions["caption"].item() == "one wild[31m {a} rose"
 
 
+def test_a_texture_is_said_to_be_one() -> None:
+    captions = write_captions({"d": "dotted"}, 40, seed=0, kinds={"texture": 1})["caption"]
+    nouns = ("dotted texture", "dotted pattern", "dotted surface", "dotted thing", "dotted object")
+    assert all(any(noun in caption for noun in nouns) for caption in captions)
+    assert all(caption.endswith(CLOSE_MANNERS) for caption in captions)
+
+
+def test_classes_that_are_textures_are_textures_in_every_kind() -> None:
+    captions = write_captions({"d": "dotted"}, 60, seed=0, textures=True)
+    assert not captions["caption"].str.contains("dotted (seen|in|on|at|lit|from|taken|with)").any()
+
+
+def test_an_attribute_stands_where_it_reads_well() -> None:
+    said = {
+        attribute: write_captions(
+            {"r": "rose"}, 20, seed=0, kinds={"attribute": 1}, attributes=[attribute]
+        )["caption"]
+        for attribute in ("old", "dark red", "covered in snow", "wearing a hat")
+    }
+    assert all("an old rose " in caption or "one old rose " in caption for caption in said["old"])
+    assert all("dark red rose " in caption for caption in said["dark red"])
+    assert all("rose covered in snow " in caption for caption in said["covered in snow"])
+    assert all("rose wearing a hat " in caption for caption in said["wearing a hat"])
+
+
+def test_attributes_are_spoken_of_evenly() -> None:
+    captions = write_captions(
+        GARDEN, per_class=8, seed=0, kinds={"attribute": 1}, attributes=["red", "with dew"]
+    )
+    for label in GARDEN:
+        of_it = captions.filter(label=label)["caption"]
+        assert of_it.str.contains("with dew").sum() == of_it.str.contains("red").sum() == 4
+
+
+def test_a_class_is_not_next_to_itself() -> None:
+    captions = write_captions({"d": "dog"}, 200, seed=0, kinds={"relation": 1})["caption"]
+    assert not captions.str.contains("dog .*dog").any()
+
+
+@given(seed=st.integers(0, 2**40), kind=st.sampled_from(ALL_KINDS))
+@settings(max_examples=20, deadline=None)
+def test_a_class_says_everything_before_it_repeats_itself(seed: int, kind: str) -> None:
+    """Two subjects, two settings or none, and what else a kind has."""
+    ask = plan_captions(
+        {"a": "iris"}, 1, seed=seed, kinds={kind: 1}, backgrounds=["in a vase"], attributes=["red"]
+        if kind == "attribute" else [],
+    )[0]  # fmt: skip
+    grammar = Grammar(templates=["one {}", "some {}"])
+    asks = [ask._replace(turn=turn) for turn in range(600)]
+    said = grammar.write(asks, seed=seed)
+    first_repeat = next(i for i, caption in enumerate(said) if caption in said[:i])
+    assert first_repeat == len(set(said))
+
+
+def test_the_grammar_answers_each_ask_by_itself() -> None:
+    asks = plan_captions(GARDEN, 40, seed=5)
+    together = Grammar().write(asks, seed=5)
+    assert [Grammar().write([ask], seed=5)[0] for ask in asks] == together
+    assert Grammar().write(asks[::-1], seed=5) == together[::-1]
+
+
+def test_the_grammar_has_something_else_to_say() -> None:
+    [ask] = plan_captions(GARDEN, 1, seed=0)
+    said = Grammar().write([ask._replace(attempt=attempt) for attempt in range(4)], seed=0)
+    assert len(set(said)) == 4
+
+
+def test_the_digest_of_the_grammar_tells_its_words() -> None:
+    assert Grammar().digest == Grammar().digest
+    assert len({Grammar(templates=["a {}"]).digest, Grammar().digest,
+                Grammar(textures=True).digest}) == 3  # fmt: skip
+
+
+def test_no_manner_is_a_background() -> None:
+    assert not set(MANNERS) & set(GENERAL)
+
+
+@pytest.mark.parametrize(
+    ("caption", "name", "whether"),
+    [
+        ("A red ROSE", "rose", True),
+        ("two roses", "rose", False),
+        ("a primrose", "rose", False),
+        ("an F-16A/B in flight", "F-16A/B", True),
+        ("an f 16a_b", "F-16A/B", True),
+        ("a fern that is a tree", "tree fern", False),
+        ("the tree fern", "tree_fern", True),
+        ("Cafe\u0301 au lait", "café", True),
+        ("nothing but +", "+", True),
+        ("nothing", "+", False),
+        ("", "rose", False),
+    ],
+)
+def test_a_caption_says_a_name_word_by_word(caption: str, name: str, whether: bool) -> None:
+    assert says(caption, name) is whether
+
+
+def test_a_caption_is_one_line_of_a_sane_length() -> None:
+    assert tidy(" \n\ta\x1b[0m rose\r\nmore") == "a[0m rose"
+    assert tidy("\n \x00") == ""
+    long = shorten("a photo of a rose, " * 100)
+    assert LONGEST - 10 < len(long) <= LONGEST
+    assert long.split()[-1].strip(",") in {"a", "photo", "of", "rose"} and long[-1] != ","
+    assert shorten("x" * 5000) == "x" * LONGEST
+
+
 @given(size=st.integers(1, 30), turns=st.integers(1, 3), seed=st.integers())
 @settings(max_examples=50, deadline=None)
 def test_a_deck_deals_every_number_once_a_turn(size: int, turns: int, seed: int) -> None:
@@ -154,6 +261,10 @@ def test_a_deck_deals_like_a_plain_shuffle() -> None:
         ({"kinds": {}}, "need weights"),
         ({"kinds": {"class": -1}}, "need weights"),
         ({"kinds": {"class": float("nan")}}, "need weights"),
+        ({"kinds": {"attribute": 1}}, "nothing to speak of"),
+        ({"attributes": ["red"]}, "no caption speaks of"),
+        ({"kinds": {"attribute": 1}, "attributes": "red"}, "a list like"),
+        ({"kinds": {"attribute": 1}, "attributes": [" "]}, "a list like"),
         ({"templates": ["a photo"]}, "without its class"),
         ({"templates": []}, "a list of them"),
         ({"templates": "a {}"}, "a list of them"),
