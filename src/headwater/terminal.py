@@ -27,11 +27,26 @@ def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
         human(value)
 
 
+ASIDES = {
+    WAITING: "need download",
+    "repeated": "captions repeated",
+    "cut": "captions cut short",
+    "halved": "blocks halved",
+}
+"""What is counted of a set beside its gates, and how it is said."""
+
+
 def pairs(counts: Mapping[str, int]) -> None:
     """Pairs left after each gate, on one line."""
-    gates = [f"{count:,} {gate}" for gate, count in counts.items() if gate != WAITING]
-    waiting = counts.get(WAITING, 0)
-    print(" -> ".join(gates) + (f"; {waiting:,} need download" if waiting else ""))
+    gates = [f"{n:,} {gate}" for gate, n in counts.items() if gate not in ASIDES]
+    asides = [f"{counts[key]:,} {said}" for key, said in ASIDES.items() if counts.get(key)]
+    print("; ".join([" -> ".join(gates), *asides]))
+
+
+def backgrounds(value: Row) -> None:
+    """Where a task was written, and how many backgrounds its classes have."""
+    counts = value["backgrounds"].values()
+    print(plain(f"{value['task']}: {min(counts)} to {max(counts)} backgrounds a class"))
 
 
 def facts(values: Row) -> None:

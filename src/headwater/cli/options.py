@@ -38,6 +38,20 @@ Guidance = Annotated[float, typer.Option(help="Classifier-free guidance.")]
 Size = Annotated[int, typer.Option(help="Side painted at, pixels.")]
 SaveSize = Annotated[int, typer.Option(help="Side saved at, pixels.")]
 Block = Annotated[int, typer.Option(help="Images made at once.")]
+Scheduler = Annotated[
+    str, typer.Option(help="ddim, own (the pipeline's), or auto: DDIM where that can be.")
+]
+Precision = Annotated[str, typer.Option(help="float32, float16 or bfloat16.")]
+Domain = Annotated[
+    str | None, typer.Option(help="Whose backgrounds classes have that have none: flowers, ...")
+]
+Writer = Annotated[str | None, typer.Option(help="The model that writes: a folder, or a name.")]
+Url = Annotated[str | None, typer.Option(help="The endpoint, up to and with /v1.")]
+Key = Annotated[str | None, typer.Option(help="The variable with its key; OPENAI_API_KEY.")]
+Concurrency = Annotated[int | None, typer.Option(help="Its requests at once; 4.")]
+Temperature = Annotated[float | None, typer.Option(help="Of the writer; 0.8.")]
+TopP = Annotated[float | None, typer.Option(help="Share of the probability it samples from; 0.9.")]
+Tokens = Annotated[int | None, typer.Option(help="The most a caption may take; 100.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core if not given.")]
 Engine = Annotated[str, typer.Option(help="What runs side by side: local processes, or ray.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides everything that is random.")]

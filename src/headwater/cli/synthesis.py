@@ -2,57 +2,186 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headwater import terminal
-from headwater.cli.apps import app
+from headwater.cli.apps import app, task_app
 from headwater.cli.options import (
     AsJson,
     Block,
+    Concurrency,
+    Domain,
+    Engine,
     Guidance,
+    Key,
     Out,
+    Precision,
     SaveSize,
+    Scheduler,
     Seed,
     SetFolder,
     Size,
+    TaskArgument,
     TaskName,
+    Temperature,
+    Tokens,
+    TopP,
+    Url,
+    Workers,
+    Writer,
     settings,
 )
 from headwater.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.steps.synthesis.settings import Writing
+
+WAYS = ("grammar", "model", "endpoint", "alt_text", "captioner")
 
 
 @app.command()
 def synthesize(
     task: TaskName,
     out: Out,
-    generator: Annotated[str, typer.Option(help="A diffusers pipeline: a folder or a name.")],
+    generator: Annotated[
+        str | None, typer.Option(help="A diffusers pipeline: a folder or a name.")
+    ] = None,
     n: Annotated[int | None, typer.Option("-n", help="Images, over all classes.")] = None,
     per_class: Annotated[int | None, typer.Option(help="Or images of each class.")] = None,
+    captions_only: Annotated[
+        bool, typer.Option("--captions-only", help="Write captions and paint nothing.")
+    ] = False,
+    captions: Annotated[
+        str, typer.Option(help=f"Who writes: {', '.join(WAYS)}; or a file of captions.")
+    ] = "grammar",
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Share of a kind of captions: background=0.4.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help='What the kind "attribute" says: "in snow".')
+    ] = None,
+    domain: Domain = None,
+    writer: Writer = None,
+    url: Url = None,
+    key: Key = None,
+    concurrency: Concurrency = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="The set whose pairs alt_text and captioner tell of.")
+    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    tokens: Tokens = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
     guidance: Guidance = 2.0,
     size: Size = 512,
     save_size: SaveSize = 256,
     block: Block = 8,
+    scheduler: Scheduler = "auto",
+    precision: Precision = "float32",
     name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "synthetic",
     seed: Seed = 0,
+    engine: Engine = "local",
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Images painted by a generator for every class of a task, as a set.
 
     Example: headwater synthesize --task roses.yaml --generator sd15 -n 500 --out sets/synthetic
     """
+    from headwater.steps.synthesis.captions import write_task_captions
     from headwater.steps.synthesis.settings import Synthesis
     from headwater.steps.synthesis.synthesize import synthesize as step
     from headwater.task import load_task
 
+    writing = _writing(
+        captions, kinds=_shares(kind), attributes=tuple(attribute or ()), domain=domain,
+        model=writer, url=url, key=key, concurrency=concurrency,
+        source=pairs.name if pairs else None, temperature=temperature, top_p=top_p, tokens=tokens,
+    )  # fmt: skip
     how = settings(
         Synthesis, n=n, per_class=per_class, steps=steps, guidance=guidance, size=size,
-        save_size=save_size, block=block,
+        save_size=save_size, block=block, scheduler=scheduler, precision=precision,
+        captions=writing,
     )  # fmt: skip
-    counts = step(load_task(task), out, generator=generator, how=how, seed=seed, name=name)
+    if captions_only:
+        counts = write_task_captions(load_task(task), out, how=how, seed=seed, pairs=pairs)
+        terminal.show(counts, as_json, terminal.facts)
+        return
+    if generator is None:
+        raise InputError(
+            "nothing to paint with", expected="--generator, or --captions-only", seen="neither"
+        )
+    counts = step(
+        load_task(task), out, generator=generator, how=how, name=name, seed=seed, pairs=pairs,
+        engine=engine, workers=workers,
+    )  # fmt: skip
     terminal.show(counts, as_json, terminal.pairs)
+
+
+@task_app.command("backgrounds")
+def task_backgrounds(
+    task: TaskArgument,
+    out: Annotated[Path, typer.Option("--out", help="The task file to write.")],
+    by: Annotated[
+        str, typer.Option(help="Who writes: grammar (from a domain), model or endpoint.")
+    ] = "grammar",
+    count: Annotated[int, typer.Option(min=1, help="Backgrounds of each class.")] = 20,
+    domain: Domain = None,
+    writer: Writer = None,
+    url: Url = None,
+    key: Key = None,
+    concurrency: Concurrency = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    tokens: Tokens = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Backgrounds for a task's own classes, kept in its file, where you may mend them.
+
+    Example: headwater task backgrounds roses.yaml --domain flowers --out roses-outside.yaml
+    """
+    from headwater.steps.synthesis.backgrounds import write_backgrounds
+    from headwater.store import write_text
+    from headwater.task import load_task
+
+    if out.exists():
+        load_task(out)  # what is no task is not replaced
+    how = _writing(
+        by, domain=domain, model=writer, url=url, key=key, concurrency=concurrency,
+        temperature=temperature, top_p=top_p, tokens=tokens,
+    )  # fmt: skip
+    told = write_backgrounds(load_task(task), how=how, count=count, seed=seed)
+    write_text(out, told.to_yaml(out.parent))
+    counts = {c.label: len(c.backgrounds) for c in told.classes}
+    terminal.show({"task": str(out), "backgrounds": counts}, as_json, terminal.backgrounds)
+
+
+def _writing(captions: str, **asked: Any) -> Writing:
+    """How captions come about: `captions` is one of the ways, or where they are."""
+    from headwater.steps.synthesis.settings import Writing
+
+    if captions not in WAYS and not Path(captions).exists():
+        raise InputError(
+            "no such captions", expected=f"{', '.join(WAYS)}, or a file", seen=captions
+        )
+    way = {"by": captions} if captions in WAYS else {"by": "file", "path": captions}
+    return settings(Writing, **way, **{k: v for k, v in asked.items() if v not in (None, ())})
+
+
+def _shares(kinds: list[str] | None) -> dict[str, float] | None:
+    """Shares of kinds of captions, of `KIND=SHARE` each."""
+    told = {}
+    for text in kinds or ():
+        kind, _, share = text.partition("=")
+        try:
+            told[kind.strip()] = float(share)
+        except ValueError:
+            raise InputError("--kind", expected="KIND=SHARE", seen=text) from None
+    return told or None
 
 
 @app.command()
