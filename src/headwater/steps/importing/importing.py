@@ -11,13 +11,13 @@ from pathlib import Path
 
 import polars as pl
 
-from headwater.classes import ClassNames
+from headwater.classes import ClassNames, shown
 from headwater.errors import SetError
 from headwater.pairs import check_namespace, image_column, sha256_of
 from headwater.progress import say
 from headwater.steps.importing.forms import find_images
 from headwater.steps.importing.labels import Classes, find_labels, read_classes
-from headwater.steps.importing.samples import Lot, Meant, Sample
+from headwater.steps.importing.samples import Lot, Meant, Sample, listed
 from headwater.steps.sets import Part, finish_set, make_parts, sift, why_undecodable
 from headwater.store import Json, step
 from headwater.task import Task
@@ -66,10 +66,11 @@ def import_images(
         if line:
             say(f"{folder.name}: {line}")
     if not labels.classes:
+        theirs = sorted(shown(str(meant)) for meant in images.classes if meant is not None)
         raise SetError(
-            f"no image of {folder} is of a class of the task", expected="one folder a class, or a"
-            " column, a .cls or a metadata.csv that tells it", seen="none",
-            do="docs/import.md shows each.",
+            f"no image of {folder} is of a class of task {task.name}",
+            seen=listed(theirs) or "none",
+            expected="one folder a class, or a column, a .cls or a metadata.csv that tells it",
         )  # fmt: skip
     plan = images.plan(labels.classes)
     inputs = {**plan.inputs, "task": task.digest}

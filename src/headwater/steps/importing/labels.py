@@ -86,7 +86,8 @@ def find_labels(
         meant: meaning.index for meant, meaning in found.items() if meaning.index is not None
     }
     twins = {str(meant): task.labels[place] for meant, place in index.items()}
-    refuse_twins(twins, what=images.what, do="Say with --classes that both are meant, or rename.")
+    what = "folder" if images.what == "folder" else "name"
+    refuse_twins(twins, what=what, do="Say with --classes that both are meant, or rename.")
     chosen = {meant: place for meant, place in mine.items() if place is not None}
     loose = [
         f"{shown(str(m))} as {task.labels[index[m]]}"

@@ -193,9 +193,10 @@ def find_columns(source: Source, features: Mapping[str, Any], *, name: str) -> C
     with_bytes = [column for column, kind in kinds.items() if holds_bytes(kind)]
     image = next((c for c in IMAGE_NAMES if c in with_bytes), None)
     if image is None and len(with_bytes) != 1:
+        many = "several columns" if with_bytes else "no column"
         raise SetError(
-            f"which column of {name} has the images?", expected="image, with bytes",
-            seen=listed(with_bytes or kinds) or "no column",
+            f"{name} has {many} of images", expected="one called image, with bytes",
+            seen=listed(with_bytes or kinds) or "nothing",
         )  # fmt: skip
     named_classes = {c: found for c, f in features.items() if c in kinds and (found := _names(f))}
     labels = [c for c in LABELS if c in kinds and _may_be_class(kinds[c])]
