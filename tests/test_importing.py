@@ -132,7 +132,7 @@ def test_what_is_no_image_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     import_images(mine, GARDEN, tmp_path / "set", workers=1)
     assert [id for (id,) in rows(tmp_path / "set", "id")] == ["imported:rose/1.png"]
     said = capsys.readouterr().err
-    assert "left out 4 files that are no images: 2 .xmp, 1 .txt, 1 without a suffix" in said
+    assert "left out 4 files of other kinds: 2 .xmp, 1 .txt, 1 without a suffix" in said
     assert "2 links lead elsewhere and are not followed" in said
     assert "1 images tell no class and are left out" in said
 

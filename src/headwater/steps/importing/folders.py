@@ -131,7 +131,7 @@ class FolderImages:
         if links:
             said.append(f"{len(links):,} links lead elsewhere and are not followed")
         if others:
-            said.append(f"left out {others.total():,} files that are no images: {counted(others)}")
+            said.append(f"left out {others.total():,} files of other kinds: {counted(others)}")
         return said
 
 
