@@ -5,7 +5,7 @@
     allowed.json     leaks that somebody let through with --allow-leaks
 
 A leak in a set that was sourced stops the run. Copies between the splits of an official benchmark,
-and in perturbed sets, which are filtered no second time, are told and do not stop it.
+and in sets made from curated ones, which are filtered no second time, are told and do not stop it.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ class Gate:
 
     @cached_property
     def sources(self) -> list[str]:
-        """Every source an arm may be trained on, and what perturbed ones came from."""
-        trained = dict.fromkeys(s for arm in self.recipe.arms.values() for s in arm.sources)
-        perturbed = [self.recipe.sources[name].perturb for name in trained]
-        return list(dict.fromkeys([*trained, *(how.source for how in perturbed if how)]))
+        """Every source an arm may be trained on, and what those were made from."""
+        names = list(dict.fromkeys(s for arm in self.recipe.arms.values() for s in arm.sources))
+        for name in names:  # which grows: parents have parents
+            told = self.recipe.sources[name]
+            names += [p for p in told.parents if not told.is_curated and p not in names]
+        return names
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -64,7 +66,7 @@ class Gate:
     def stops(self, source: str) -> bool:
         """Whether a leak in a source stops the run: not where the rules leave nothing to do."""
         told = self.recipe.sources[source]
-        return told.split is None and told.perturb is None
+        return told.split is None and told.is_curated
 
     def folder(self, source: str) -> Path:
         """Where the leaks of a source are told."""
@@ -187,8 +189,8 @@ def _why(gate: Gate, source: str) -> str:
     """Why a source's leaks did not stop the run."""
     if gate.recipe.sources[source].split:
         return "both are the task's own, so they stay"
-    if gate.recipe.sources[source].perturb:
-        return "its parent was checked, and perturbed sets are not filtered again"
+    if not gate.recipe.sources[source].is_curated:
+        return "what it was made from was checked, and such sets are not filtered again"
     path = gate.root / ALLOWED
     allowed = read_json(path)["leaks"] if path.exists() else {}
     return "let through by --allow-leaks" if source in allowed else "not let through"

@@ -37,6 +37,7 @@ from headwater.steps.evaluate import evaluate, off_the_shelf_head
 from headwater.store import DONE, Json, write_json, write_table, write_text
 from headwater.summary import Telling, costs, report_data, summarize
 from headwater.task import Task
+from headwater.topped_up import tell_topped_up
 from headwater.trials import Heat, reference_folder, rehearse, run_heat, test_splits
 
 
@@ -169,13 +170,17 @@ class Study:
         """Test accuracy with and without the test images that were learned from."""
         return without_copies(self.root, self.finished(), touched_ids(self.gate, TEST))
 
+    def topped_up(self) -> pl.DataFrame:
+        """Topped-up classes apart from the others, on the test split."""
+        return tell_topped_up(self.root, self.recipe, self.task, self.finished(), self.gate.sets)
+
     @cached_property
     def telling(self) -> Telling:
         """Results and verdict of the finished trials, with what they came from."""
         available = {arm: self.available(arm) for arm in self.arms}
         return Telling(
             self.root, self.recipe, self.task, self.gate.sets, available, self.choices,
-            self.results(), self.compare(), self.gate, self.without_copies(),
+            self.results(), self.compare(), self.gate, self.without_copies(), self.topped_up(),
         )  # fmt: skip
 
     def finished(self) -> list[Heat]:

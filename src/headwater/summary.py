@@ -28,6 +28,7 @@ from headwater.splits import load_split
 from headwater.steps.novelty.settings import BANDS
 from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
 from headwater.task import Task
+from headwater.topped_up import topped_up_notes
 
 GALLERY = 6  # images a class and row
 GROUND_TRUTH = "ground truth"
@@ -47,6 +48,7 @@ class Telling:
     verdict: Sequence[Json]
     gate: Gate
     without_copies: pl.DataFrame  # see findings.without_copies
+    topped_up: pl.DataFrame  # see topped_up.tell_topped_up
 
 
 def report_data(story: Telling) -> ReportData:
@@ -72,6 +74,7 @@ def report_data(story: Telling) -> ReportData:
         cost=sizes(story),
         leaks=leak_table(story.gate),
         without_copies=story.without_copies,
+        topped_up=story.topped_up,
     )
 
 
@@ -163,6 +166,7 @@ def notes(story: Telling) -> list[str]:
     if len(recipe.seeds) == 1:
         said.append("One seed: intervals are over test images alone.")
     said += gate_notes(story.gate)
+    said += topped_up_notes(recipe, story.task, story.sets)
     said += primary_pixels(story)
     said += [new for name in recipe.sources if (new := how_new(story, name))]
     said += [copies for name in recipe.sources if (copies := copies_found(story, name))]

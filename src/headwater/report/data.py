@@ -43,6 +43,9 @@ class ReportData:
         leaks: one row a training set with copies of test images; columns are shown as they are.
         without_copies: arm, scale, metric, images, accuracy, left, without: test accuracy on all
             images, and on those left without a copy in training.
+        topped_up: hybrid, arm, scale, metric, classes ("topped up" or "others"), labels, images,
+            accuracy, false_positives, share, seeds: test images of topped-up classes apart from
+            the others, for the top-up, its controls and what they are compared with.
 
     Raises:
         InputError: results without a needed column, or cost with a time in it.
@@ -67,6 +70,7 @@ class ReportData:
     cost: pl.DataFrame | None = None
     leaks: pl.DataFrame | None = None
     without_copies: pl.DataFrame | None = None
+    topped_up: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in RESULT_COLUMNS if name not in self.results.columns]

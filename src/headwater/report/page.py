@@ -53,6 +53,7 @@ def render_report(study: ReportData) -> str:
         pixels_sentence=pixels_sentence(study.pixels) if len(study.pixels) > 1 else "",
         leaks=_shown(study.leaks, views.frame_table),
         without_copies=_shown(study.without_copies, views.copies_tables),
+        topped_up=_shown(study.topped_up, views.topped_up),
         cost=None if study.cost is None else views.frame_table(study.cost),
         settings=views.flat(study.settings),
     )  # fmt: skip
