@@ -137,6 +137,10 @@ def lose_node(folder: Path, head: str, x: int) -> int:
     return 10 * x
 
 
+def gpu_of(_: int) -> str:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
 def threads(_: int) -> str:
     return os.environ["OMP_NUM_THREADS"]
 

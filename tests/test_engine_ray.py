@@ -20,6 +20,7 @@ from tests.shard_work import (
     at_once,
     fail_backwards,
     give_function,
+    gpu_of,
     killed_at_first,
     lose_node,
     node_of,
@@ -73,6 +74,20 @@ def test_the_same_results_wherever_it_runs() -> None:
 
 def test_both_nodes_work(tmp_path: Path) -> None:
     assert len(set(on_ray(partial(node_of, tmp_path), [1, 2]))) == 2
+
+
+def test_a_shard_may_have_a_gpu_of_its_own(cluster: Any) -> None:
+    assert on_ray(square, [1, 2], gpu=True) == [1, 4]  # where there are none, it goes without
+    node = cluster.add_node(num_cpus=2, num_gpus=2, **QUIET)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        assert wait_until(lambda: ray.cluster_resources().get("GPU") == 2, 30)
+        assert {*on_ray(gpu_of, [1, 2, 3, 4], gpu=True)} <= {"0", "1"}
+    finally:
+        cluster.remove_node(node)
+        gone = wait_until(lambda: "GPU" not in ray.cluster_resources(), 30)
+        ray.shutdown()
+    assert gone
 
 
 def test_no_more_at_once_than_asked_for(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.shard_work import ROOT
 from tests.tiny_pipeline import build_tiny_pipeline
 
@@ -23,7 +25,7 @@ from headwater.decode import decode_rgb
 from headwater.pairs import read_decisions, read_pairs
 from headwater.steps.synthesis import easel
 from headwater.steps.synthesis import synthesize as module
-from headwater.steps.synthesis.ledger import BLOCKS
+from headwater.steps.synthesis.ledger import BLOCKS, join_blocks
 from headwater.steps.synthesis.painter import close_painter, open_painter
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.synthesize import CAPTIONS, synthesize
@@ -48,8 +50,6 @@ RUN = """
 import os, signal
 from pathlib import Path
 from headwater.steps.synthesis import easel
-from headwater.steps.synthesis import synthesize as module
-from headwater.steps.synthesis.ledger import BLOCKS
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.synthesize import synthesize
 from headwater.task import load_task
@@ -264,6 +264,22 @@ def test_smaller_blocks_are_on_record_before_anything_is_painted_in_them(
     assert roomy.seen == [2] * 16 + [4]  # what is on record holds, though there is room now
     assert counts["halved"] == 1
     assert read_json(out / BLOCKS)["blocks"] == [[0, 2], [32, 4]]
+
+
+@given(st.lists(st.lists(st.integers(0, 15), max_size=3), min_size=1, max_size=4))
+def test_the_blocks_of_a_set_are_those_of_its_parts(halved: list[list[int]]) -> None:
+    starts = [16 * part for part in range(len(halved))]
+    layouts = [images.Layout(8) for _ in starts]
+    smaller: list[list[tuple[int, int]]] = []
+    for start, layout, places in zip(starts, layouts, halved, strict=True):
+        told = {}
+        for place in sorted(places):
+            block = layout.block_of(start + place)
+            told.update([layout.shrink(block)] if len(block) > 1 else [])
+        smaller.append(sorted(told.items()))
+    whole = images.Layout(8, join_blocks(starts, smaller, block=8))
+    for index in range(16 * len(starts)):
+        assert whole.block_of(index) == layouts[index // 16].block_of(index)
 
 
 def test_the_card_tells_generator_captions_and_what_went_wrong(whole: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from headwater.engine import worker_slot
+from headwater.synthesize.calling import free_memory
 from headwater.synthesize.generator import find_generator, load_generator
 
 
@@ -42,6 +43,8 @@ def open_painter(
         ModelError: the generator cannot be opened.
     """
     device = device or own_device()
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # else every worker would take some of the first GPU, too
     folder = find_generator(generator)
     key = _Key(_files(folder), scheduler, precision, device)
     if key not in _open:
@@ -53,8 +56,7 @@ def open_painter(
 def close_painter() -> None:
     """Give back the memory of the open pipeline, as before a training."""
     _open.clear()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_memory()
 
 
 def own_device() -> str:
