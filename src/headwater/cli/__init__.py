@@ -5,6 +5,7 @@ Results go to standard output (`--json` for machines), progress and errors to st
     studies.py    demo, run, status, compare, report     sourcing.py   doctor, retrieve, ...
     curation.py   curate                                 pools.py      pool describe, pool embed
     looking.py    why, task list, task show              labelling.py  task label
+    novelty.py    novelty, subset                        hybrid.py     composition, top-up
     learning.py   adapt, evaluate, predict               synthesis.py  synthesize, perturb
     options.py    what they share
 """
@@ -23,6 +24,7 @@ from headwater.cli import (  # noqa: F401, add commands
     labelling,
     learning,
     looking,
+    novelty,
     pools,
     sourcing,
     studies,

@@ -9,17 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from headwater.report.frame import render
-from headwater.report.svg import INK, RULE, own_settings, slot_color, themed_svg
+from headwater.report.histogram import DASHED, NARROW, WIDE, Line, histogram
 from headwater.report.views import NONE, data_address
 
 Json = Mapping[str, Any]
 Pictures = tuple[bytes | None, bytes | None]
-
-WIDE, NARROW = (920, 250), (340, 250)  # pixels
-KEPT, DROPPED = 0, 1  # the page's colors
 
 
 def render_calibration(told: Json, pictures: Sequence[Pictures]) -> str:
@@ -44,7 +40,7 @@ def render_calibration(told: Json, pictures: Sequence[Pictures]) -> str:
         advised=_number(told["threshold"] if told["suggested"] is None else told["suggested"]),
         splits=" and ".join(told["splits"]),
         charts=[
-            (kind, Markup(histogram_chart(told, name=kind, size=size)))
+            (kind, Markup(_chart(told, name=kind, size=size)))
             for kind, size in (("wide", WIDE), ("narrow", NARROW))
         ],
         thresholds=[_threshold(row, told) for row in told["thresholds"]],
@@ -54,56 +50,16 @@ def render_calibration(told: Json, pictures: Sequence[Pictures]) -> str:
     )
 
 
-def histogram_chart(told: Json, *, name: str, size: tuple[int, int]) -> str:
-    """How many images are how similar, on a logarithmic scale, with the thresholds drawn in.
-
-    Args:
-        told: as for `render_calibration`.
-        name: unique on the page.
-        size: width and height in pixels.
-
-    Returns:
-        An SVG element.
-    """
-    with own_settings():
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72)
-        box = 44 / size[0], 40 / size[1], 1 - 56 / size[0], 1 - 78 / size[1]
-        axes = figure.add_axes(box)
-        for stretch in told["histogram"]:
-            left, width = stretch["from"], stretch["to"] - stretch["from"]
-            slot = DROPPED if left + width / 2 > told["threshold"] else KEPT
-            axes.bar(left, stretch["images"], 0.86 * width, align="edge", color=slot_color(slot))
-        axes.set_yscale("log")
-        axes.set_ylim(0.7, 2 * max(stretch["images"] for stretch in told["histogram"]))
-        axes.yaxis.set_major_formatter("{x:,.0f}")
-        axes.set_yticks([], minor=True)
-        axes.set_xlim(told["histogram"][0]["from"], told["histogram"][-1]["to"])
-        axes.set_xlabel("similarity to the nearest reference")
-        axes.grid(axis="y", color=RULE, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["left", "top", "right"]].set_visible(False)
-        axes.tick_params(length=0, pad=6)
-        _draw_threshold(axes, told["threshold"], "threshold", "-", 8)
-        if told["suggested"] not in (None, told["threshold"]):
-            _draw_threshold(axes, told["suggested"], "suggested", (0, (3, 3)), 24)
-        label = "Histogram: images by their similarity to the nearest reference"
-        return themed_svg(figure, name=name, label=label)
-
-
-def _draw_threshold(axes: Any, value: float, text: str, style: Any, height: float) -> None:
-    axes.axvline(value, color=INK, linewidth=1.3, linestyle=style)
-    left, right = axes.get_xlim()
-    side = "right" if value > (left + right) / 2 else "left"
-    axes.annotate(
-        f"{text} {_number(value)}",
-        (value, 1),
-        (0, height),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset pixels",
-        horizontalalignment=side,
-        verticalalignment="center",
-        annotation_clip=False,
-    )
+def _chart(told: Json, *, name: str, size: tuple[int, int]) -> str:
+    """The images of the set by how similar they are to their nearest reference."""
+    lines = [Line(told["threshold"], f"threshold {_number(told['threshold'])}")]
+    if told["suggested"] not in (None, told["threshold"]):
+        lines.append(Line(told["suggested"], f"suggested {_number(told['suggested'])}", DASHED))
+    return histogram(
+        told["histogram"], threshold=told["threshold"], lines=lines, name=name, size=size,
+        axis="similarity to the nearest reference",
+        label="Histogram: images by their similarity to the nearest reference",
+    )  # fmt: skip
 
 
 def _pair(pair: Json, *both: bytes | None) -> dict[str, Any]:

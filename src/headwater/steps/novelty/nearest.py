@@ -127,7 +127,7 @@ def _nearest_other(
     sampled: Floats, own_rows: Ints, block: Block, shard: int
 ) -> tuple[Floats, int, Ints]:
     """The nearest image of a block that is not the sampled image itself."""
-    if not len(sampled):
+    if not len(sampled):  # of a pool without a pair that can be drawn
         return np.zeros(0, np.float32), shard, np.zeros(0, np.int64)
     scores, ids, _ = search(sampled, [block.features], 2)
     rows = np.where(ids >= 0, block.rows[ids], -1)

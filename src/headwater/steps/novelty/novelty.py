@@ -163,8 +163,7 @@ def compare(
 ) -> Found:
     """The nearest pool image of each image of a set; what is finished of it is kept in `out`."""
     table = pl.concat(iter_pairs(job.source, ["id", "label", "url", "sha256"]))
-    size = SAMPLE if job.near is None else 0
-    sample = draw_sample(job.clip_pool, size=size, seed=job.seed)
+    sample = draw_sample(job.clip_pool, size=SAMPLE, seed=job.seed)
     by_clip = _by_clip(job, out, sample)
     by_descriptor = None
     if any(map(has_images, job.pool.shards)):
@@ -226,10 +225,8 @@ def encode_set(source: Path, look: Look) -> Floats:
 
 def _level(
     job: Comparison, by_clip: Nearest, by_descriptor: Nearest | None
-) -> tuple[float | None, Json | None]:
-    """Above which CLIP similarity an image is near, and what that was told from."""
-    if job.near is not None:
-        return job.near, None
+) -> tuple[float | None, Json]:
+    """Above which CLIP similarity an image is near, and how close the pool's own images come."""
     closest = by_clip.sampled.similarity
     seen = by_clip.seen
     twins = closest >= np.float32(EXACT)
@@ -237,6 +234,8 @@ def _level(
         twins = by_descriptor.sampled.similarity > np.float32(job.threshold)
         seen = seen & by_descriptor.seen
     level, told = near_level(closest[seen], twins[seen])
+    if job.near is not None:
+        return job.near, told
     if level is None:
         say(f"nothing is called near: too few images of pool {job.pool.name} to measure it on")
     return level, told
@@ -282,11 +281,11 @@ def _above(similarity: str, level: float) -> pl.Expr:
 def _record(
     job: Comparison,
     level: float | None,
-    told: Json | None,
+    told: Json,
     by_clip: Nearest,
     by_descriptor: Nearest | None,
 ) -> Json:
-    """How the novelty came about: levels, what `near` was measured on, what was compared."""
+    """How the novelty came about: levels, the pool's own images, what was compared."""
     descriptor = None
     if by_descriptor is not None:
         descriptor = {"name": job.descriptor.name, "images": by_descriptor.images}

@@ -43,7 +43,7 @@ def subset(source: Path, novelty: Path, out: Path, *, keep: Sequence[str]) -> Js
         seen = ", ".join(keep) or "nothing"
         raise InputError("what to keep", expected=f"some of {', '.join(BANDS)}", seen=seen)
     given = read_step(source)
-    _check_novelty(novelty, given["digest"], source)
+    check_novelty(novelty, given["digest"], source)
     inputs = {"set": given["digest"], "novelty": read_step(novelty)["digest"]}
     may_change = ("set", "novelty")  # rejections make a set smaller
     with step(
@@ -77,7 +77,8 @@ def read_nearest(novelty: Path) -> pl.DataFrame:
     return table
 
 
-def _check_novelty(novelty: Path, digest: str, source: Path) -> None:
+def check_novelty(novelty: Path, digest: str, source: Path) -> None:
+    """Raise `SetError` unless a folder tells how new the set of this digest is."""
     record = read_step(novelty)
     of = record["inputs"].get("set") if record["verb"] == "novelty" else None
     if of != digest:
