@@ -151,7 +151,6 @@ def test_tables_are_read_a_lot_at_a_time(tmp_path: Path, monkeypatch: pytest.Mon
     )
     import_images(place, GARDEN, tmp_path / "one", skip_unknown=True, workers=1)
     monkeypatch.setattr(tables, "LOT_IMAGES", 4)
-    monkeypatch.setattr(tables, "IMAGE_BLOCK", 3)
     import_images(place, GARDEN, tmp_path / "many", skip_unknown=True, workers=2)
     assert len(list((tmp_path / "many" / "data").iterdir())) == 3
     assert read_pairs(tmp_path / "many").equals(read_pairs(tmp_path / "one"))
@@ -183,6 +182,14 @@ def test_rubbish_is_told_in_a_line(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"PAR1 rubbish")
     with pytest.raises(InputError, match=r"expected a (whole|folder)"):
         imported(tmp_path / name, tmp_path / "set")
+
+
+def test_linked_tables_are_not_followed_and_it_is_said(tmp_path: Path) -> None:
+    blob = write(tmp_path / "blobs" / "0", image=[png(1)], label=["rose"])
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "0.parquet").symlink_to(blob)
+    with pytest.raises(SetError, match=r"such as 0.parquet.* copy the files into it"):
+        imported(tmp_path / "snapshot", tmp_path / "set")
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_linked_images_are_not_followed_and_it_is_said(tmp_path: Path) -> None:
     away = save(tmp_path / "away", {"1.png": 1})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "rose").symlink_to(away)
-    told = r"saw 1 links lead elsewhere and are not followed. .* copy the images into it"
+    told = r"saw 1 links lead elsewhere and are not followed. .* copy the files into it"
     with pytest.raises(SetError, match=told):
         import_images(tmp_path / "mine", GARDEN, tmp_path / "set", workers=1)
 

@@ -58,8 +58,9 @@ def find_images(place: Path, is_class: Callable[[str], bool]) -> tuple[Images, l
         packed = files.ending(".tar") or _tables(files)
         if packed:
             chosen, said = training_files(packed)
-            there = [file for file in chosen if file not in files.links_out]
-            return _packed({file: place / file for file in there}, place), said
+            if linked := [file for file in chosen if file in files.links_out]:
+                raise _nothing(place, files, [f"links out of it, such as {linked[0]}"])
+            return _packed({file: place / file for file in chosen}, place), said
     found = FolderImages(place, files, inside=inside, is_class=is_class)
     if not found.classes:
         raise _nothing(place, files, found.said)
@@ -153,10 +154,10 @@ def _packed(files: dict[str, Path], folder: Path) -> Images:
 
 def _nothing(place: Path, files: Listing, said: list[str]) -> SetError:
     packed = files.ending(*PACKED)
-    if packed:
+    if packed and not files.links_out:
         do = f"Unpack {listed(packed, most=3)} first."
     elif files.links_out:
-        do = "Links out of the folder are not followed: copy the images into it."
+        do = "Links out of the folder are not followed: copy the files into it, as cp -rL does."
     else:
         do = ""
     seen = "; ".join(said) or "an empty folder"

@@ -16,8 +16,8 @@ from headwater.errors import SetError
 from headwater.pairs import check_namespace, image_column, sha256_of
 from headwater.progress import say
 from headwater.steps.importing.forms import find_images
-from headwater.steps.importing.labels import Classes, find_labels, read_classes
-from headwater.steps.importing.samples import Lot, Meant, Sample, listed
+from headwater.steps.importing.labels import Classes, Labels, find_labels, read_classes
+from headwater.steps.importing.samples import Images, Lot, Meant, Sample, listed
 from headwater.steps.sets import Part, finish_set, make_parts, sift, why_undecodable
 from headwater.store import Json, step
 from headwater.task import Task
@@ -59,19 +59,7 @@ def import_images(
     """
     check_namespace(name)
     told = read_classes(classes, task) if classes is not None else {}
-    known = ClassNames(task)
-    images, said = find_images(folder, lambda text: _is_class(text, told, known))
-    labels = find_labels(images, task, classes=told, skip_unknown=skip_unknown)
-    for line in [*said, *images.said, *labels.said, labels.skipped]:
-        if line:
-            say(f"{folder.name}: {line}")
-    if not labels.classes:
-        theirs = sorted(shown(str(meant)) for meant in images.classes if meant is not None)
-        raise SetError(
-            f"no image of {folder} is of a class of task {task.name}",
-            seen=listed(theirs) or "none",
-            expected="one folder a class, or a column, a .cls or a metadata.csv that tells it",
-        )  # fmt: skip
+    images, labels = _look(folder, task, told, skip_unknown)
     plan = images.plan(labels.classes)
     inputs = {**plan.inputs, "task": task.digest}
     arguments = _arguments(name, told, skip_unknown)
@@ -82,10 +70,33 @@ def import_images(
             label = "importing images"
             make_parts(out, _part, jobs, label=label, engine=engine, workers=workers)
             story = f"Images made elsewhere, imported as {name} for the task {task.name}."
-            story = " ".join([story, *([labels.skipped] if labels.skipped else [])])
+            story = f"{story} {labels.skipped}".strip()
             title = f"{task.name}: {name}"
             finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
         return this.counts
+
+
+def _look(folder: Path, task: Task, told: Classes, skip_unknown: bool) -> tuple[Images, Labels]:
+    """The images and what their classes mean; what a person should know is said."""
+    known = ClassNames(task)
+    images, said = find_images(folder, lambda text: _is_class(text, told, known))
+    labels = find_labels(images, task, classes=told, skip_unknown=skip_unknown)
+    if not labels.classes:
+        raise _no_class(folder, task, images)
+    for line in [*said, *images.said, *labels.said, labels.skipped]:
+        if line:
+            say(f"{folder.name}: {line}")
+    return images, labels
+
+
+def _no_class(folder: Path, task: Task, images: Images) -> SetError:
+    theirs = sorted(shown(str(meant)) for meant in images.classes if meant is not None)
+    untold = [f"{images.classes[None]:,} that tell no class"] if images.classes[None] else []
+    return SetError(
+        f"no image of {folder} is of a class of task {task.name}",
+        expected="one folder a class, or a column, a .cls or a metadata.csv that tells it",
+        seen="; ".join([*filter(None, [listed(theirs)]), *untold, *images.said]) or "no image",
+    )  # fmt: skip
 
 
 def _is_class(text: str, told: Classes, known: ClassNames) -> bool:

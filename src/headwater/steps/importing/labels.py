@@ -75,29 +75,24 @@ def find_labels(
     mine: dict[Meant, int | None] = {
         meant: told[str(meant)] for meant in images.classes if str(meant) in told
     }
-    rest = [meant for meant in images.classes if meant not in mine and meant is not None]
+    rest: list[Meant] = [
+        meant for meant in images.classes if meant not in mine and meant is not None
+    ]
     _refuse_numbers([n for n in rest if isinstance(n, int) and not _same(n, task)])
     found = {meant: known.find(str(meant)) for meant in rest}
-    unknown = [meant for meant, meaning in found.items() if meaning.index is None]
+    unknown = sorted(str(meant) for meant, meaning in found.items() if meaning.index is None)
     if unknown and not skip_unknown:
-        names = sorted(str(meant) for meant in unknown)
-        raise unknown_classes(names, known, what=images.what, do=HELP)
-    index: dict[Meant, int] = {
-        meant: meaning.index for meant, meaning in found.items() if meaning.index is not None
-    }
+        raise unknown_classes(unknown, known, what=images.what, do=HELP)
+    index = {meant: meaning.index for meant, meaning in found.items() if meaning.index is not None}
     twins = {str(meant): task.labels[place] for meant, place in index.items()}
     what = "folder" if images.what == "folder" else "name"
     refuse_twins(twins, what=what, do="Say with --classes that both are meant, or rename.")
-    chosen = {meant: place for meant, place in mine.items() if place is not None}
-    loose = [
-        f"{shown(str(m))} as {task.labels[index[m]]}"
-        for m in found
-        if m in index and found[m].loose
-    ]
-    skipped = [meant for meant in mine if meant not in chosen] + unknown
-    every = index | chosen
-    said = [_loosely(images, loose)] if loose else []
-    return Labels(every, said + _left_out(images, every, task), _skipped(images, skipped))
+    every: dict[Meant, int] = {m: place for m, place in mine.items() if place is not None}
+    every |= index
+    loose = {str(m): twins[str(m)] for m, meaning in found.items() if meaning.loose}
+    skipped = [meant for meant in [*mine, *rest] if meant not in every]
+    said = [*_loosely(images.what, loose), *_left_out(images, every, task)]
+    return Labels(every, said, _skipped(images, skipped))
 
 
 def _told(classes: Classes, known: ClassNames) -> dict[str, int | None]:
@@ -124,9 +119,11 @@ def _refuse_numbers(numbers: list[int]) -> None:
         )  # fmt: skip
 
 
-def _loosely(images: Images, loose: list[str]) -> str:
-    what = plural(images.what) if len(loose) > 1 else images.what
-    return f"{len(loose):,} {what} matched loosely: {listed(sorted(loose))}"
+def _loosely(what: str, loose: Mapping[str, str]) -> list[str]:
+    """Those that are only alike."""
+    told = listed(f"{shown(theirs)} as {label}" for theirs, label in sorted(loose.items()))
+    many = plural(what) if len(loose) > 1 else what
+    return [f"{len(loose):,} {many} matched loosely: {told}"] if loose else []
 
 
 def _left_out(images: Images, index: Mapping[Meant, int], task: Task) -> list[str]:

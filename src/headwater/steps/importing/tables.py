@@ -44,8 +44,8 @@ from headwater.steps.importing.samples import (
 )
 
 IMAGE_NAMES = (*ALIASES["image"], "img")
+MARKS = {"key": pl.String, "class": pl.String}
 BLOCK = 100_000  # rows whose class and key are looked at together
-IMAGE_BLOCK = 100  # rows whose images are
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,10 @@ class TableLot:
         """The samples, in order."""
         here, source = self.columns, open_source(self.table)
         wanted = [c for c in (here.image, here.label, here.caption, here.key) if c is not None]
-        for first in range(self.first, self.first + self.count, IMAGE_BLOCK):
-            size = min(IMAGE_BLOCK, self.first + self.count - first)
-            rows = source.read(list(dict.fromkeys(wanted)), first, size).iter_rows(named=True)
-            for number, row in enumerate(rows, start=first):
-                yield self._sample(number, row)
+        # At once: a part of a row group takes as long to decode as all of it.
+        rows = source.read(list(dict.fromkeys(wanted)), self.first, self.count)
+        for number, row in enumerate(rows.iter_rows(named=True), start=self.first):
+            yield self._sample(number, row)
 
     def _sample(self, number: int, row: Mapping[str, Any]) -> Sample:
         here = self.columns
@@ -128,13 +127,8 @@ class TableImages:
     @cached_property
     def _by_key(self) -> bool:
         """Whether every row has a key, and no two rows of one class share one."""
-        seen: set[tuple[Any, Any]] = set()
-        for table in self._tables:
-            for key in table.marks():
-                if key[0] is None or key in seen:
-                    return False
-                seen.add(key)
-        return True
+        marks = pl.concat([mark for table in self._tables for mark in table.marks()])
+        return not marks["key"].has_nulls() and not marks.is_duplicated().any()
 
 
 class _Table:
@@ -159,15 +153,15 @@ class _Table:
             found[self._columns.meant(value, names)] += count
         return found
 
-    def marks(self) -> Iterator[tuple[Any, Any]]:
-        """Key and class of every row; no key where the table has none."""
+    def marks(self) -> Iterator[pl.DataFrame]:
+        """Key and class of every row as texts; no key where the table has none."""
         here = self._columns
-        if here.key is None:
-            yield None, None
-            return
-        wanted = [here.key, *([here.label] if here.label else [])]
-        for _, block in sweep(self._source, wanted, size=BLOCK):
-            yield from ((row[0], row[-1]) for row in block.select(wanted).iter_rows())
+        yield pl.DataFrame({"key": [None] * (here.key is None), "class": None}, schema=MARKS)
+        if here.key is not None:
+            wanted = dict.fromkeys([here.key, here.label or here.key])
+            for _, block in sweep(self._source, list(wanted), size=BLOCK):
+                marks = [block[here.key].alias("key"), block[here.label or here.key].alias("class")]
+                yield pl.DataFrame(marks).cast(pl.String)
 
     def lots(self, names: tuple[str, ...], by_key: bool) -> Iterator[TableLot]:
         """Rows in lots; how many follows from the size of the file, as images are most of it."""
