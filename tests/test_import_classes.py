@@ -69,7 +69,7 @@ def test_a_class_is_meant_by_its_label_its_name_or_what_is_alike(theirs: str, la
 def test_what_matched_loosely_is_said_once() -> None:
     said = find_labels(Toy("F-16A_B", "F-16A_B", "dc 10", "missile (657)"), PLANES).said
     assert said[0] == "2 classes matched loosely: F-16A_B as F-16A/B, dc 10 as DC-10"
-    assert said[1] == "1 of 4 classes have no image: missile (744)"
+    assert said[1] == "no image of 1 of 4 classes: missile (744)"
 
 
 def test_all_unknown_classes_are_named_with_the_nearest() -> None:
@@ -93,8 +93,8 @@ def test_two_names_of_one_class_are_refused_unless_told() -> None:
 def test_unknown_classes_are_left_out_where_asked_for() -> None:
     found = find_labels(Toy("DC-10", "zebra", "zebra", None), PLANES, skip_unknown=True)
     assert found.classes == {"DC-10": 1}
-    assert found.skipped == "2 images of 1 other classes were left out: zebra."
-    assert "1 images tell no class and are left out" in found.said
+    assert found.skipped == "Left out: 2 images of 1 other class, zebra."
+    assert "left out 1 image without a class" in found.said
 
 
 def test_numbers_are_not_guessed_at() -> None:
@@ -135,7 +135,7 @@ def test_a_file_of_classes_maps_merges_and_leaves_out(tmp_path: Path) -> None:
     import_images(images, PLANES, tmp_path / "set", classes=told, workers=1)
     assert labels(tmp_path / "set") == {"fighter/1.png": "F-16A/B", "DC-10/1.png": "DC-10"}
     card = (tmp_path / "set" / "README.md").read_text()
-    assert "1 images of 1 other classes were left out: zebra." in card
+    assert "Left out: 1 image of 1 other class, zebra." in card
     asked = read_step(tmp_path / "set")["arguments"]
     assert asked == {"name": "imported", "classes": {"fighter": "F-16A_B", "zebra": None}}
     with pytest.raises(SetError, match="was made differently"):

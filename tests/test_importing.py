@@ -94,9 +94,9 @@ def test_metadata_may_tell_the_classes(tmp_path: Path, capsys: pytest.CaptureFix
         ("imported:images/0.png", "fern", "a"),
     ]
     said = capsys.readouterr().err
-    assert "2 rows of metadata.csv name no image that is there" in said
-    assert "1 rows of metadata.csv name an image again; the first row counts" in said
-    assert "1 images tell no class and are left out" in said
+    assert "no image for 2 rows of metadata.csv" in said
+    assert "1 row of metadata.csv for an image told of before; the first counts" in said
+    assert "left out 1 image without a class" in said
 
 
 def test_other_captions_make_another_set(tmp_path: Path) -> None:
@@ -132,9 +132,9 @@ def test_what_is_no_image_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     import_images(mine, GARDEN, tmp_path / "set", workers=1)
     assert [id for (id,) in rows(tmp_path / "set", "id")] == ["imported:rose/1.png"]
     said = capsys.readouterr().err
-    assert "left out 4 files of other kinds: 2 .xmp, 1 .txt, 1 without a suffix" in said
-    assert "2 links lead elsewhere and are not followed" in said
-    assert "1 images tell no class and are left out" in said
+    assert "left out 4 other files: 2 .xmp, 1 .txt, 1 without a suffix" in said
+    assert "left out 2 links, never followed" in said
+    assert "left out 1 image without a class" in said
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,10 @@ def test_what_cannot_be_decoded_is_a_decision(tmp_path: Path, data: bytes, reaso
     ("files", "message"),
     [
         ({}, r"no images in .*: expected one folder a class, saw an empty folder"),
-        ({"all.zip": "x"}, r"no images .* saw left out 1 files .*1 .zip\. Unpack all.zip first"),
+        (
+            {"all.zip": "x"},
+            r"no images .* saw left out 1 other file: 1 .zip\. Unpack all.zip first",
+        ),
         ({"rose/metadata.jsonl": "{"}, r"cannot read line 1 of rose/metadata.jsonl: expected JSON"),
         ({"metadata.parquet": "x"}, "cannot read metadata.parquet: expected Parquet"),
         ({"captions.json": "[]"}, "captions.json is not a mapping"),
@@ -183,7 +186,7 @@ def test_linked_images_are_not_followed_and_it_is_said(tmp_path: Path) -> None:
     away = save(tmp_path / "away", {"1.png": 1})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "rose").symlink_to(away)
-    told = r"saw 1 links lead elsewhere and are not followed. .* copy the files into it"
+    told = r"saw left out 1 link, never followed. .* copy the files into it"
     with pytest.raises(SetError, match=told):
         import_images(tmp_path / "mine", GARDEN, tmp_path / "set", workers=1)
 

@@ -149,6 +149,16 @@ def plural(what: str) -> str:
     return what + ("es" if what.endswith("s") else "s")
 
 
+def many(count: int, what: str) -> str:
+    """So many of a thing, in words.
+
+    Example:
+        >>> many(1, "class"), many(2000, "class")
+        ('1 class', '2,000 classes')
+    """
+    return f"{count:,} {what if count == 1 else plural(what)}"
+
+
 def shown(text: str) -> str:
     """A name from outside as errors show it: not longer than a name is.
 

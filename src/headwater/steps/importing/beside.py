@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from headwater.classes import many
 from headwater.errors import SetError, plain
 from headwater.steps.importing.samples import (
     LABELS,
@@ -115,9 +116,9 @@ def _with_metadata(told: Told, folder: Path, file: str, images: set[str]) -> Tol
         if (meant := class_of(row)) is not None:
             told.classes.setdefault(image, meant)
     if gone:
-        said.append(f"{gone:,} rows of {file} name no image that is there")
+        said.append(f"no image for {many(gone, 'row')} of {file}")
     if again:
-        said.append(f"{again:,} rows of {file} name an image again; the first row counts")
+        said.append(f"{many(again, 'row')} of {file} for an image told of before; the first counts")
     tells = told.tells_classes or bool(columns & set(LABELS))
     return told._replace(tells_classes=tells, said=told.said + said)
 

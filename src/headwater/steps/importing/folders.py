@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from headwater.classes import many
 from headwater.decode import MAX_BYTES
 from headwater.errors import TaskError
 from headwater.pool.layouts import Listing
@@ -129,9 +130,9 @@ class FolderImages:
         )
         said = []
         if links:
-            said.append(f"{len(links):,} links lead elsewhere and are not followed")
+            said.append(f"left out {many(len(links), 'link')}, never followed")
         if others:
-            said.append(f"left out {others.total():,} files of other kinds: {counted(others)}")
+            said.append(f"left out {many(others.total(), 'other file')}: {counted(others)}")
         return said
 
 

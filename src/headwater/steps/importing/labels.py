@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from headwater.classes import ClassNames, plural, refuse_twins, shown, unknown_classes
+from headwater.classes import ClassNames, many, refuse_twins, shown, unknown_classes
 from headwater.errors import TaskError
 from headwater.steps.importing.samples import CLASS_NAMES, Images, Meant, listed, read_bytes
 from headwater.steps.importing.samples import read_json as parse
@@ -122,19 +122,18 @@ def _refuse_numbers(numbers: list[int]) -> None:
 def _loosely(what: str, loose: Mapping[str, str]) -> list[str]:
     """Those that are only alike."""
     told = listed(f"{shown(theirs)} as {label}" for theirs, label in sorted(loose.items()))
-    many = plural(what) if len(loose) > 1 else what
-    return [f"{len(loose):,} {many} matched loosely: {told}"] if loose else []
+    return [f"{many(len(loose), what)} matched loosely: {told}"] if loose else []
 
 
 def _left_out(images: Images, index: Mapping[Meant, int], task: Task) -> list[str]:
     """Images without a class, and classes without an image."""
     said = []
     if none := images.classes[None]:
-        said.append(f"{none:,} images tell no class and are left out")
+        said.append(f"left out {many(none, 'image')} without a class")
     empty = [label for i, label in enumerate(task.labels) if i not in set(index.values())]
     if empty:
         said.append(
-            f"{len(empty):,} of {len(task.labels):,} classes have no image: {listed(empty)}"
+            f"no image of {len(empty):,} of {many(len(task.labels), 'class')}: {listed(empty)}"
         )
     return said
 
@@ -145,4 +144,4 @@ def _skipped(images: Images, skipped: list[Meant]) -> str:
         return ""
     count = sum(images.classes[meant] for meant in skipped)
     names = listed(sorted(shown(str(meant)) for meant in skipped))
-    return f"{count:,} images of {len(skipped):,} other classes were left out: {names}."
+    return f"Left out: {many(count, 'image')} of {many(len(skipped), 'other class')}, {names}."

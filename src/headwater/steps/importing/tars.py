@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from headwater.classes import many
 from headwater.decode import MAX_BYTES
 from headwater.errors import SetError, plain
 from headwater.pool.tars import iter_files
@@ -46,33 +47,41 @@ class Members:
 
     key: str
     offset: int
-    texts: dict[str, bytes] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     image: str = ""
     size: int = 0
     data: bytes | None = None
     others: list[str] = field(default_factory=list)
+    told: Mapping[str, object] = field(default_factory=dict)
+
+    def add_text(self, kind: str, data: bytes) -> None:
+        """Take in a text; one that is too long, or JSON that is none, tells nothing."""
+        if len(data) > MAX_TEXT:
+            self.others.append(f"{kind} too long")
+            return
+        self.texts[kind] = data.decode("utf-8", "replace")
+        if kind == "json":
+            try:
+                value = read_json(data, kind)
+            except SetError:
+                self.others.append("json that is none")
+                return
+            self.told = value if isinstance(value, dict) else {}
 
     def meant(self, names: Sequence[str]) -> Meant:
         """The class that the sample tells."""
         told = None
         if "cls" in self.texts:
-            told = as_number(self.texts["cls"].decode("utf-8", "replace"))
+            told = as_number(self.texts["cls"])
         if told is None:
-            told = class_of(self._json())
+            told = class_of(self.told)
         if told is None:
             told = PurePosixPath(self.key).parent.name or None
         return named(told, names)
 
     def caption(self) -> str | None:
         """The caption that the sample tells."""
-        text = plain(self.texts.get("txt", b"").decode("utf-8", "replace"))
-        return text or caption_of(self._json())
-
-    def _json(self) -> Mapping[str, object]:
-        if "json" not in self.texts:
-            return {}
-        value = read_json(self.texts["json"], f"{self.key}.json")
-        return value if isinstance(value, dict) else {}
+        return plain(self.texts.get("txt", "")) or caption_of(self.told)
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,6 @@ class TarImages:
 
     Raises:
         PoolError: a broken tar.
-        SetError: JSON in one that is none.
     """
 
     what = "class"
@@ -125,7 +133,9 @@ class TarImages:
         if self._others:
             said.append(f"left out of the tars: {counted(self._others)}")
         if self._repeated:
-            said.append(f"{self._repeated:,} samples repeat a key of their tar; the first counts")
+            said.append(
+                f"left out {many(self._repeated, 'sample')} with a key that their tar had before"
+            )
         return said
 
     def plan(self, labels: Mapping[Meant, int]) -> Plan:
@@ -173,7 +183,6 @@ def iter_members(path: Path, *, first: int = 0, images: bool = False) -> Iterato
 
     Raises:
         PoolError: a broken tar.
-        SetError: a text that is too long for one.
     """
     current: Members | None = None
     for file in iter_files(str(path), first=first):
@@ -183,10 +192,7 @@ def iter_members(path: Path, *, first: int = 0, images: bool = False) -> Iterato
                 yield current
             current = Members(key, file.offset)
         if kind in TEXTS and kind not in current.texts:
-            if file.size > MAX_TEXT:
-                seen = f"{file.size:,} bytes"
-                raise SetError(f"a text in {path.name}", expected=f"{MAX_TEXT:,} bytes", seen=seen)
-            current.texts[kind] = file.read(MAX_TEXT)
+            current.add_text(kind, file.read(MAX_TEXT + 1))
         elif f".{kind}" in IMAGE_SUFFIXES and not current.image:
             current.image, current.size = PurePosixPath(file.name).name, file.size
             current.data = file.read(MAX_BYTES + 1) if images else None
