@@ -19,16 +19,18 @@ from headwater.recipe import PoolPlace, Recipe, Source
 from headwater.steps.curation.copies import copy_descriptor, copy_threshold
 from headwater.steps.curation.curate import curate
 from headwater.steps.embed import embed
+from headwater.steps.hybrid.composition import chart
+from headwater.steps.hybrid.top_up import top_up
 from headwater.steps.importing import import_images
 from headwater.steps.novelty.carrier import can_compare
 from headwater.steps.novelty.novelty import find_novelty
+from headwater.steps.novelty.subset import subset
 from headwater.steps.retrieve import retrieve
-from headwater.steps.synthesis.perturb import perturb
-from headwater.steps.synthesis.synthesize import synthesize
+from headwater.store import DONE, digest_value
 from headwater.task import Task, load_task
 from headwater.trials import open_learner
 
-NOVELTY = "novelty"
+COMPOSITION, NOVELTY = "composition", "novelty"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,10 @@ class Sourcing:
         """Make every set that is not made yet, each after those it is made from."""
         for name in self.recipe.source_order:
             self.make(name)
+        if any(source.needs_generator for source in self.recipe.sources.values()):
+            from headwater.steps.synthesis.painter import close_painter
+
+            close_painter()  # training needs the memory
 
     def make(self, name: str) -> None:
         """Make the set of one source, curate it, and look how new it is."""
@@ -104,6 +110,15 @@ class Sourcing:
             )  # fmt: skip
         if self.asks_novelty(name):
             self.compare(name)
+
+    def composition(self, attributes: tuple[str, ...]) -> Path:
+        """The captions of the pool counted per class and attribute; three arms share one count."""
+        out = self.root / COMPOSITION / digest_value(attributes)[:12]
+        chart(
+            self.pool.path, self.task, out, attributes=attributes, engine=self.engine,
+            workers=self.workers,
+        )  # fmt: skip
+        return out
 
     def asks_novelty(self, name: str) -> bool:
         """Whether a source is held against the pool: a synthetic one, or one split by novelty."""
@@ -143,19 +158,26 @@ def _retrieve(study: Sourcing, name: str, source: Source) -> None:
 
 
 def _synthesize(study: Sourcing, name: str, source: Source) -> None:
+    from headwater.steps.synthesis.synthesize import synthesize  # only painting needs diffusers
+
     assert source.synthesize is not None
     assert study.recipe.generator is not None
     synthesize(
         study.task, study.sourced(name), generator=study.recipe.generator,
         how=source.synthesize, seed=study.recipe.seed, name=name,
+        pairs=next(map(study.sourced, source.parents), None), engine=study.engine,
+        workers=study.workers,
     )  # fmt: skip
 
 
 def _perturb(study: Sourcing, name: str, source: Source) -> None:
+    from headwater.steps.synthesis.perturb import perturb
+
     assert source.perturb is not None
     perturb(
         study.training_set(source.perturb.source), study.task, study.sourced(name),
         generator=study.recipe.generator, how=source.perturb, seed=study.recipe.seed,
+        engine=study.engine, workers=study.workers,
     )  # fmt: skip
 
 
@@ -167,10 +189,34 @@ def _import(study: Sourcing, name: str, source: Source) -> None:
     )  # fmt: skip
 
 
+def _top_up(study: Sourcing, name: str, source: Source) -> None:
+    how = source.top_up
+    assert how is not None
+    top_up(
+        study.training_set(how.source), study.training_set(how.fill), study.task,
+        study.sourced(name), how=how, seed=study.recipe.seed,
+        composition=study.composition(how.attributes) if how.attributes else None,
+    )  # fmt: skip
+
+
+def _subset(study: Sourcing, name: str, source: Source) -> None:
+    how = source.subset
+    assert how is not None
+    novelty = study.root / NOVELTY / how.source
+    if not (novelty / DONE).exists():
+        raise RecipeError(
+            f"source {name} cannot be told apart by novelty", expected="a pool with images",
+            seen=f"none of {how.source} compared", do="Leave the source out.",
+        )  # fmt: skip
+    subset(study.training_set(how.source), novelty, study.sourced(name), keep=how.novelty)
+
+
 MAKERS = {
     "retrieve": _retrieve,
     "synthesize": _synthesize,
     "perturb": _perturb,
     "import_": _import,
     "split": _import,
+    "top_up": _top_up,
+    "subset": _subset,
 }
