@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from tests.small_server import Reply, completion, serving
 from tests.tiny_garden import picture
+from tests.tiny_language_model import build_tiny_language_model
 
 from headwater.decode import Image8
 from headwater.errors import InputError, RunError, SetError
@@ -206,6 +209,57 @@ def test_what_could_not_be_used_is_said(
     said = capsys.readouterr().err
     assert "captions: 5 answers had nothing in them" in said
     assert "captions: 5 answers lost the name of their class" in said
+
+
+def test_a_model_writes_the_same_captions_in_any_blocks(tmp_path: Path) -> None:
+    """Random weights name no rose, but they write what is no letter."""
+    model = build_tiny_language_model(tmp_path / "model")
+    signs = Task.model_validate(
+        {"format": 1, "name": "signs", "classes": [{"label": "none", "name": "\ufffd"}]}
+    )
+    tables = [
+        task_captions(
+            signs, how(5, by="model", model=str(model), block=block), seed=0,
+            folder=tmp_path / str(block),
+        )
+        for block in (1, 3)
+    ]  # fmt: skip
+    assert tables[0].equals(tables[1])
+    assert (
+        tables[0]["caption"].n_unique() == 5 and tables[0]["caption"].str.contains("\ufffd").all()
+    )
+    with pytest.raises(RunError, match=r"captions of class (rose|fern), in 8 attempts each"):
+        task_captions(GARDEN, how(4, by="model", model=str(model), tokens=5), seed=0,
+                      folder=tmp_path / "none")  # fmt: skip
+    inputs = caption_inputs(how(4, by="model", model=str(model)).captions, task=GARDEN)
+    assert inputs.keys() == {"model"} and len(inputs["model"]) == 64
+
+
+def test_an_endpoint_writes_captions_and_its_key_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDEN_KEY", "sk-0123456789")
+
+    def answer(body: dict[str, Any], n: int) -> Reply:
+        return completion(f"{body['messages'][-1]['content']}, {body['seed'] % 1000}\nMore")
+
+    with serving(answer) as server:
+        asked = how(9, by="endpoint", model="tiny", url=server.url, key="GARDEN_KEY")
+        counts = write_task_captions(GARDEN, tmp_path / "out", how=asked)
+        headers = [headers for _, headers, _ in server.asked]
+    assert counts == {"captions": 9, "repeated": 0}
+    assert all("sk-0123456789" in str(header) for header in headers)
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any(b"sk-0123456789" in data for data in written)
+    assert read_step(tmp_path / "out")["inputs"]["model"] == "tiny"
+
+
+def test_an_address_with_a_secret_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    asked = how(9, by="endpoint", model="tiny", url="http://me:secret@localhost/v1")
+    with pytest.raises(InputError) as caught:
+        write_task_captions(GARDEN, tmp_path / "out", how=asked)
+    assert "secret" not in str(caught.value).replace("may be secret", "")
+    assert not (tmp_path / "out").exists()
 
 
 def test_alt_text_tells_of_the_pairs_of_each_class(
