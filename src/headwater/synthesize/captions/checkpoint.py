@@ -58,6 +58,17 @@ def find_model(name_or_folder: str | Path) -> Path:
     return folder
 
 
+def shown_name(name_or_folder: str | Path) -> str:
+    """What a model is called in records: a name of the Hub as it is, of a folder the last part.
+
+    Example:
+        >>> shown_name("someone/small-model")
+        'someone/small-model'
+    """
+    path = Path(name_or_folder).expanduser()
+    return path.resolve().name if path.exists() else str(name_or_folder)
+
+
 def model_digest(folder: Path) -> str:
     """The sha256, in hex, over names and contents of the files that decide what a model writes.
 
@@ -84,18 +95,30 @@ def open_model(auto: Any, folder: Path, *, device: str | None) -> Any:
             folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,
             output_loading_info=True,
         )  # fmt: skip
-    missing = sorted(told["missing_keys"])
+    parameters = {name for name, _ in model.named_parameters()}
+    missing = sorted(parameters.intersection(told["missing_keys"]))
     if missing:  # transformers would go on with random numbers
         raise ModelError(
             f"the weights of {folder.name} are not whole", expected=missing[0],
             seen=f"{len(missing)} missing", do="Get the model again.",
         )  # fmt: skip
-    ends = model.generation_config
-    model.generation_config = GenerationConfig(
-        bos_token_id=ends.bos_token_id, eos_token_id=ends.eos_token_id,
-        decoder_start_token_id=ends.decoder_start_token_id, pad_token_id=ends.pad_token_id,
-    )  # fmt: skip
+    for part in model.modules():
+        if getattr(part, "generation_config", None) is not None:
+            part.generation_config = _ends_only(part.generation_config)
     return _move(model.float().eval(), device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def text_ends(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens a text of a model may end with, sorted."""
+    told = [
+        part.generation_config.eos_token_id
+        for part in model.modules()
+        if getattr(part, "generation_config", None) is not None
+    ]
+    several = [one for ends in told for one in (ends if isinstance(ends, list) else [ends])]
+    separator = getattr(tokenizer, "sep_token_id", None)  # as captioners built on BERT
+    found = (*several, tokenizer.eos_token_id, separator)
+    return sorted({one for one in found if one is not None})
 
 
 @contextmanager
@@ -105,16 +128,24 @@ def opening(folder: Path) -> Iterator[None]:
     Raises:
         ModelError: in place of any error inside.
     """
-    told, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
     try:
-        yield
+        with silence():
+            yield
     except Exception as error:  # transformers raises a dozen kinds, for files that are foreign
         raise ModelError(
             f"cannot load the model {folder.name}", seen=first_line(error),
             do="Check that its folder is whole: config, tokenizer or processor, .safetensors.",
         ) from error  # fmt: skip
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep transformers from showing bars and advice of its own."""
+    told, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(told)
         if bars:
@@ -126,6 +157,14 @@ def out_of_memory(name: str) -> RunError:
     return RunError(
         f"the model {name} does not fit into memory", expected="room for one caption at a time",
         do="Take a smaller model, or a larger device.",
+    )  # fmt: skip
+
+
+def _ends_only(told: GenerationConfig) -> GenerationConfig:
+    """How a model begins and ends a text; nothing about how it chooses."""
+    return GenerationConfig(
+        bos_token_id=told.bos_token_id, eos_token_id=told.eos_token_id,
+        pad_token_id=told.pad_token_id, decoder_start_token_id=told.decoder_start_token_id,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ Random numbers come from one stream a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +52,17 @@ class Chooser:
         """The most probable token of each row, and whether another is about as probable."""
         return _lead(scores)
 
+    def chosen(self, grown: Tensor, *, ends: Collection[int]) -> list[list[int]]:
+        """The tokens of each row that were chosen here, up to its end.
+
+        Args:
+            grown: what `generate` returned: (rows, tokens), with or without what came before.
+            ends: the tokens that end a text.
+        """
+        rows = grown[:, grown.shape[1] - self.step :].tolist()
+        stops = [next((at for at, one in enumerate(r) if one in ends), len(r)) for r in rows]
+        return [row[:stop] for row, stop in zip(rows, stops, strict=True)]
+
     def is_sure(self, row: int, length: int) -> bool:
         """Whether the first `length` tokens of a row were all chosen clearly."""
         return not 0 <= self.unsure_at[row] < length
@@ -92,13 +103,16 @@ class Sampler(Chooser):
 class LineEnd:
     """Stops a row at the first newline behind some text, whatever tokens spell it."""
 
-    def __init__(self, tokenizer: Any, *, begin: int) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.begin = begin
+        self.begin: int | None = None
 
     def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
         """Whether each row is done."""
-        texts = self.tokenizer.batch_decode(input_ids[:, self.begin :], skip_special_tokens=True)
+        if self.begin is None:  # one token is there already
+            self.begin = input_ids.shape[1] - 1
+        new = input_ids[:, self.begin :]
+        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         done = ["\n" in text.lstrip() for text in texts]
         return torch.tensor(done, device=input_ids.device)
 

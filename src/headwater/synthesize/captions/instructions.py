@@ -111,11 +111,18 @@ def clean(answer: str, ask: Ask) -> str:
         >>> clean("iris, in a vase => A blue iris in a vase", ask)
         'A blue iris in a vase'
     """
-    text = TAG.sub("", FENCE.sub("", THOUGHT.sub("", answer[:MOST_KEPT])))
-    for mark in EMPHASIS:
-        text = text if mark in ask.name else text.replace(mark, "")
-    line = _bare(_without_echo(tidy(text), ask))
+    line = _bare(_without_echo(_unmarked(answer, keep=ask.name), ask))
     return line.rstrip(". ") if ask.kind == "place" else line
+
+
+def clean_line(answer: str) -> str:
+    r"""What was said of an image, in one line: without markup, bullets, numbers or quotes.
+
+    Example:
+        >>> clean_line("**Caption:** a vase of flowers\n\nIt stands on ...")
+        'a vase of flowers'
+    """
+    return _bare(_unmarked(answer))
 
 
 def instructions_digest() -> str:
@@ -129,6 +136,14 @@ def _subject(name: str, setting: str) -> str:
 
 def _asked(ask: Ask) -> str:
     return _subject(ask.name, "" if ask.kind == "place" else ask.setting)
+
+
+def _unmarked(answer: str, *, keep: str = "") -> str:
+    """The first line that says anything, without tags, thoughts and emphasis."""
+    text = TAG.sub("", FENCE.sub("", THOUGHT.sub("", answer[:MOST_KEPT])))
+    for mark in EMPHASIS:
+        text = text if mark in keep else text.replace(mark, "")
+    return tidy(text)
 
 
 def _without_echo(line: str, ask: Ask) -> str:

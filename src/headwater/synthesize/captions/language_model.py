@@ -24,6 +24,9 @@ from headwater.synthesize.captions.checkpoint import (
     open_model,
     opening,
     out_of_memory,
+    shown_name,
+    silence,
+    text_ends,
 )
 from headwater.synthesize.captions.decoding import LineEnd, Sampler
 from headwater.synthesize.captions.instructions import (
@@ -81,7 +84,7 @@ class LanguageModel:
             ModelError: no such model, one that is half there, holds pickles or needs code.
         """
         self.folder = find_model(name_or_folder)
-        self.name = _shown_name(name_or_folder)
+        self.name = shown_name(name_or_folder)
         self.temperature, self.top_p, self.tokens = temperature, top_p, tokens
         self.block = block
         with opening(self.folder):
@@ -175,14 +178,14 @@ class LanguageModel:
         device = self.model.device
         ids, mask = (one.to(device) for one in _pad_left(prompts, filler=self._filler))
         sampler = Sampler(seeds, temperature=self.temperature, top_p=self.top_p, device=device)
-        with torch.inference_mode(), full_float32():
+        with torch.inference_mode(), full_float32(), silence():
             grown = self.model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=self.tokens,
                 do_sample=False, num_beams=1, logits_processor=[sampler],
                 pad_token_id=self._filler, eos_token_id=self._ends or None,
-                stopping_criteria=[LineEnd(self.tokenizer, begin=ids.shape[1])],
+                stopping_criteria=[LineEnd(self.tokenizer)],
             )  # fmt: skip
-        rows = [self._until_end(row) for row in grown[:, ids.shape[1] :].tolist()]
+        rows = sampler.chosen(grown, ends=self._ends)
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         sure = [sampler.is_sure(number, len(row) + 1) for number, row in enumerate(rows)]
         return texts, sure
@@ -190,20 +193,13 @@ class LanguageModel:
     @cached_property
     def _ends(self) -> list[int]:
         """The tokens a text may end with."""
-        told = self.model.generation_config.eos_token_id
-        several = told if isinstance(told, list) else [told]
-        found = {one for one in (*several, self.tokenizer.eos_token_id) if one is not None}
-        return sorted(found)
+        return text_ends(self.model, self.tokenizer)
 
     @property
     def _filler(self) -> int:
         # What stands beside a shorter prompt is masked, so that any token will do; behind a
         # finished text the end goes on.
         return (self._ends or [0])[0]
-
-    def _until_end(self, row: list[int]) -> list[int]:
-        end = next((at for at, one in enumerate(row) if one in self._ends), len(row))
-        return row[:end]
 
 
 def _pad_left(rows: Sequence[list[int]], *, filler: int) -> tuple[Tensor, Tensor]:
@@ -212,9 +208,3 @@ def _pad_left(rows: Sequence[list[int]], *, filler: int) -> tuple[Tensor, Tensor
     ids = [[filler] * (width - len(row)) + row for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
     return torch.tensor(ids), torch.tensor(mask)
-
-
-def _shown_name(name_or_folder: str | Path) -> str:
-    """A name of the Hub as it is, of a folder the last part."""
-    path = Path(name_or_folder).expanduser()
-    return path.resolve().name if path.exists() else str(name_or_folder)
