@@ -115,6 +115,7 @@ def test_of_folders_named_after_splits_the_training_one_is_read(
 ) -> None:
     files = {f"{split}/rose/1.png": n for n, split in enumerate(("Train", "val", "test"))}
     mine = save(tmp_path / "mine", files)
+    (mine / "val" / "metadata.csv").write_text("file_name,label\nrose/1.png,fern\n")
     import_images(mine, GARDEN, tmp_path / "set", workers=1)
     assert rows(tmp_path / "set", "id", "label") == [("imported:Train/rose/1.png", "rose")]
     assert "the training split is read; left alone: test, val" in capsys.readouterr().err
@@ -180,6 +181,13 @@ def test_a_bad_folder_is_told_in_a_line(
         (mine / name).write_text(text)
     with pytest.raises(InputError, match=message):
         import_images(mine, GARDEN, tmp_path / "set", workers=1)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetError, match=r"cannot read .*gone.png: saw No such file"):
+        samples.digest_files([("gone.png", tmp_path / "gone.png")])
+    with pytest.raises(SetError, match=r"cannot read .*gone.png: saw No such file"):
+        samples.read_bytes(tmp_path / "gone.png")
 
 
 def test_linked_images_are_not_followed_and_it_is_said(tmp_path: Path) -> None:

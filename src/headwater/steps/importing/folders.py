@@ -82,24 +82,20 @@ class FolderImages:
                 "an image whose name is no text", expected="UTF-8", seen=ascii(odd),
                 do="Rename it.",
             )  # fmt: skip
-        self._told = read_beside(folder, there, set(self._images))
+        near = {f: size for f, size in there.items() if "/" not in f or is_inside(f, inside)}
+        self._told = read_beside(folder, near, set(self._images))
         self._by_file = self._classes(inside, is_class)
         self.classes: Counter[Meant] = Counter(self._by_file.values())
         self.said = [*self._told.said, *self._left_out(files, inside)]
         if self._told.tells_classes:
             self.what = "class"
 
-    @property
-    def has_class_folders(self) -> bool:
-        """Whether any image lies in a folder."""
-        return any(meant is not None for meant in self.classes)
-
     def plan(self, labels: Mapping[Meant, int]) -> Plan:
         """Lots in the order of the labels, then of the paths."""
         wanted = [file for file, meant in self._by_file.items() if meant in labels]
         rows = sorted(wanted, key=lambda file: labels[self._by_file[file]])
         tracked = track(rows, label="looking at files", unit="files")
-        inputs: Json = {"images": digest_files([(file, self._folder / file) for file in tracked])}
+        inputs: Json = {"images": digest_files((file, self._folder / file) for file in tracked)}
         told = [[f, self._told.classes.get(f), self._told.captions.get(f)] for f in rows]
         if any(row[1:] != [None, None] for row in told):
             inputs["texts"] = digest_value(told)
@@ -122,7 +118,7 @@ class FolderImages:
     def _left_out(self, files: Listing, inside: str) -> list[str]:
         texts = {str(PurePosixPath(file).with_suffix(".txt")) for file in self._images}
         paths = [f for f in files.sizes if is_inside(f, inside) and f not in self._images]
-        links = [f for f in paths if (self._folder / f).is_symlink() and f not in texts]
+        links = {f for f in paths if (self._folder / f).is_symlink() and f not in texts}
         others = Counter(
             PurePosixPath(file).suffix.lower() or "without a suffix"
             for file in paths
