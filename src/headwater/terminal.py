@@ -49,6 +49,13 @@ def backgrounds(value: Row) -> None:
     print(plain(f"{value['task']}: {min(counts)} to {max(counts)} backgrounds a class"))
 
 
+def curve(sets: Mapping[str, Mapping[str, int]]) -> None:
+    """Pairs left after each gate, a line a set."""
+    for name, counts in sets.items():
+        print(f"{name}: ", end="")
+        pairs(counts)
+
+
 def facts(values: Row) -> None:
     """One line a fact, values aligned."""
     width = max((len(key) for key in values), default=0)

@@ -189,30 +189,64 @@ def perturb(
     source: SetFolder,
     task: TaskName,
     out: Out,
-    gamma: Annotated[float, typer.Option(help="Strength: 0 codec only, 1 all noise.")],
-    generator: Annotated[str | None, typer.Option(help="A diffusers pipeline.")] = None,
+    gamma: Annotated[
+        list[str],
+        typer.Option(help="0 codec only, autoencoder, up to 1 all noise; several: a set each."),
+    ],
+    generator: Annotated[
+        str | None, typer.Option(help="A diffusers pipeline, unless gamma is 0.")
+    ] = None,
     prompt: Annotated[str, typer.Option(help="{} is the class name.")] = "a photo of {}",
     steps: Annotated[int, typer.Option(help="Denoising steps of a whole run.")] = 50,
     guidance: Guidance = 2.0,
     size: Size = 512,
     save_size: SaveSize = 256,
     block: Block = 8,
+    scheduler: Scheduler = "auto",
+    precision: Precision = "float32",
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page of the same images side by side.")
+    ] = None,
     seed: Seed = 0,
+    engine: Engine = "local",
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """The images of a set after noise and denoising at strength gamma, as a set.
 
+    Several gammas share each image's noise. One gamma makes the set --out itself, several make a
+    set in it each: gamma=0.2, gamma=autoencoder and so on.
+
     Example: headwater perturb sets/kept --task roses.yaml --gamma 0.4 --generator sd15 --out g4
     """
     from headwater.steps.synthesis.perturb import perturb as step
+    from headwater.steps.synthesis.perturb import perturb_curve
     from headwater.steps.synthesis.settings import Perturbation
+    from headwater.steps.synthesis.strip import write_strip
+    from headwater.store import check_page
     from headwater.task import load_task
 
-    if gamma > 0 and generator is None:
-        raise InputError("gamma above 0 needs a generator", do="Give --generator.")
-    how = settings(
-        Perturbation, source=source.name, gamma=gamma, prompt=prompt, steps=steps,
-        guidance=guidance, size=size, save_size=save_size, block=block,
-    )  # fmt: skip
-    counts = step(source, load_task(task), out, generator=generator, how=how, seed=seed)
-    terminal.show(counts, as_json, terminal.pairs)
+    if html:
+        check_page(html)
+    ways = [
+        settings(
+            Perturbation, source=source.name, gamma=each, prompt=prompt, steps=steps,
+            guidance=guidance, size=size, save_size=save_size, block=block, scheduler=scheduler,
+            precision=precision,
+        )
+        for each in gamma
+    ]  # fmt: skip
+    told = load_task(task)
+    asked: dict[str, Any] = {
+        "generator": generator, "how": ways[0], "seed": seed, "engine": engine, "workers": workers,
+    }  # fmt: skip
+    if len(ways) == 1:
+        folders = [out]
+        counts = step(source, told, out, **asked)
+        terminal.show(counts, as_json, terminal.pairs)
+    else:
+        made = perturb_curve(source, told, out, gammas=[way.gamma for way in ways], **asked)
+        folders = [out / name for name in made]
+        terminal.show(made, as_json, terminal.curve)
+    if html:
+        write_strip(source, folders, told, html)

@@ -45,14 +45,20 @@ def thumbnails(folder: Path, wanted: pl.DataFrame, *, side: int) -> dict[tuple[s
         side: of a picture, as `thumbnail` takes it.
     """
     found = {}
-    for pair_id, label, data in _images(folder, wanted):
+    for pair_id, label, data in encoded_images(folder, wanted):
         small = thumbnail(data, side=side)
         if small is not None:
             found[pair_id, label] = small
     return found
 
 
-def _images(folder: Path, wanted: pl.DataFrame) -> Iterator[tuple[str, str, bytes]]:
+def encoded_images(folder: Path, wanted: pl.DataFrame) -> Iterator[tuple[str, str, bytes]]:
+    """Id, label and image of some pairs of a set, as they are in it.
+
+    Args:
+        folder: a finished set.
+        wanted: id and label of the pairs.
+    """
     ids = wanted["id"].unique().implode()
     for path in shard_paths(folder) if len(wanted) else ():
         check_columns(path)

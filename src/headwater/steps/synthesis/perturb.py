@@ -81,7 +81,7 @@ def perturb(
     painted = how.gamma != 0
     if painted:
         if generator is None:
-            raise InputError(f"gamma {gamma_name(how.gamma)} needs a generator", do="Name one.")
+            raise InputError(f"gamma {gamma_name(how.gamma)} needs a generator", do="Give one.")
         inputs["generator"] = generator_digest(generator)
     arguments = {"seed": seed, **how.model_dump(mode="json", exclude={"source"})}
     with step(out, "perturb", arguments=arguments, inputs=inputs) as this:
