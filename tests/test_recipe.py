@@ -123,6 +123,19 @@ def test_sources_come_after_those_they_are_made_from(tmp_path: Path) -> None:
     assert not recipe.sources["new"].is_curated
 
 
+@pytest.mark.parametrize(("by", "moved"), [("model", True), ("endpoint", False)])
+def test_a_writer_on_this_machine_is_a_path_and_a_served_one_a_name(
+    tmp_path: Path, by: str, moved: bool
+) -> None:
+    url = ", url: http://localhost/v1" if by == "endpoint" else ""
+    told = f"{{n: 10, captions: {{by: {by}, model: writer{url}}}}}"
+    file = write(tmp_path / "a", SMALL.replace("{n: 10}", told))
+    (file.parent / "writer").mkdir()
+    made = load_recipe(file).sources["made"].synthesize
+    assert made is not None
+    assert made.captions.model == (str(file.parent / "writer") if moved else "writer")
+
+
 def test_changes_replace_what_the_file_says(tmp_path: Path) -> None:
     changes = ("adapt.epochs=3", "seeds=[4, 5]", "sources.made.synthesize.steps=7", "scales.1=30")
     recipe = load_recipe(write(tmp_path / "a"), changes=changes)

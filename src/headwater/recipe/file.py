@@ -88,7 +88,9 @@ def move(recipe: Recipe, base: Path, *, relative_to: Path | None = None) -> Reci
     for place in PLACES:
         _move_place(value, place, base, relative_to)
     for source in value["sources"].values():
-        for place in SOURCE_PLACES:
+        written = (source.get("synthesize") or {}).get("captions") or {}
+        named = written.get("by") == "endpoint"  # it knows its model by a name, never by a path
+        for place in SOURCE_PLACES[: -1 if named else None]:
             _move_place(source, place, base, relative_to)
         _move_curation(source.get("curate") or {}, base, relative_to)
     _move_curation(value.get("curate") or {}, base, relative_to)
