@@ -86,7 +86,8 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     place = write_tar(
         tmp_path / "mine.tar",
         [
-            ("a.png", png(1)), ("a.cls", "rose"), ("../up.png", png(2)), ("/etc/x.png", png(3)),
+            ("._a.png", b"junk"), ("a.png", png(1)), ("._a.cls", b"junk"), ("a.cls", "rose"),
+            ("../up.png", png(2)), ("/etc/x.png", png(3)),
             ("._b.png", b"junk"), ("b.png", png(4)), ("a.png", png(5)), ("a.cls", "fern"),
             ("c.cls", "rose"), ("d.pyd", b"pickle"), ("e.png", png(6)), ("e.json", "{"),
             ("e.txt", "x" * (2**20 + 1)),

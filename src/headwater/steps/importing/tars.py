@@ -187,6 +187,8 @@ def iter_members(path: Path, *, first: int = 0, images: bool = False) -> Iterato
     current: Members | None = None
     for file in iter_files(str(path), first=first):
         key, kind = member_key(file.name)
+        if not kind:
+            continue
         if current is None or current.key != key:
             if current and (current.image or not images):
                 yield current
@@ -196,7 +198,7 @@ def iter_members(path: Path, *, first: int = 0, images: bool = False) -> Iterato
         elif f".{kind}" in IMAGE_SUFFIXES and not current.image:
             current.image, current.size = PurePosixPath(file.name).name, file.size
             current.data = file.read(MAX_BYTES + 1) if images else None
-        elif kind:
+        else:
             current.others.append(kind)
     if current and (current.image or not images):
         yield current
