@@ -150,6 +150,8 @@ def test_no_costs_are_no_costs(tmp_path: Path) -> None:
     assert sum_costs(read_costs(tmp_path)) is None
     write_table(tmp_path / COST, pl.DataFrame({"folder": ["a study's own"]}))
     assert read_costs(tmp_path).schema == SCHEMA
+    (tmp_path / COST).write_bytes(b"half a file")
+    assert read_costs(tmp_path).is_empty()
 
 
 def test_a_study_tells_what_its_sets_cost(tmp_path: Path) -> None:

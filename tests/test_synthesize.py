@@ -23,7 +23,7 @@ from headwater.cost import SCHEMA as COST_SCHEMA
 from headwater.cost import read_costs
 from headwater.decode import decode_rgb
 from headwater.pairs import read_decisions, read_pairs
-from headwater.steps.synthesis import easel
+from headwater.steps.synthesis import easel, painter
 from headwater.steps.synthesis import synthesize as module
 from headwater.steps.synthesis.ledger import BLOCKS, join_blocks
 from headwater.steps.synthesis.painter import close_painter, open_painter
@@ -102,6 +102,29 @@ def test_a_folder_that_was_written_to_is_opened_anew(generator: Path, tmp_path: 
     first = open_painter(copy, **SETTINGS)
     os.utime(copy / "unet" / "diffusion_pytorch_model.safetensors", (0, 0))
     assert open_painter(copy, **SETTINGS) is not first
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices"), [(0, ["cpu"] * 3), (2, ["cuda:0", "cuda:1", "cuda:0"])]
+)
+def test_gpus_are_shared_out_by_the_places_of_workers(
+    gpus: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(painter, "gpu_count", lambda: gpus)
+    for slot, device in enumerate(devices):
+        monkeypatch.setattr(painter, "worker_slot", lambda slot=slot: slot)
+        assert painter.own_device() == device
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "engine", "workers"),
+    [(None, 0, "local", 1), (None, 4, "local", 4), (8, 4, "local", 4), (2, 4, "local", 2),
+     (3, 0, "local", 3), (None, 4, "ray", None), (9, 4, "ray", 9)],
+)  # fmt: skip
+def test_as_many_paint_as_there_are_gpus(
+    asked: int | None, gpus: int, engine: str, workers: int | None
+) -> None:
+    assert painter.painting_workers(asked, gpus=gpus, engine=engine) == workers
 
 
 def test_a_set_holds_an_image_a_caption(whole: Path, generator: Path) -> None:

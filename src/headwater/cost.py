@@ -184,11 +184,12 @@ def cost_table(costs: Sequence[tuple[int, Cost]]) -> pl.DataFrame:
 
 
 def read_costs(folder: Path) -> pl.DataFrame:
-    """The costs of a set by part; no rows where it has none."""
-    path = folder / COST
-    if path.exists() and pl.read_parquet_schema(path) == SCHEMA:
-        return pl.read_parquet(path)
-    return pl.DataFrame(schema=SCHEMA)
+    """The costs of a set by part; no rows where it has none, or none that can be read."""
+    try:
+        costs = pl.read_parquet(folder / COST)
+    except (OSError, pl.exceptions.PolarsError):
+        return pl.DataFrame(schema=SCHEMA)
+    return costs if costs.schema == SCHEMA else pl.DataFrame(schema=SCHEMA)
 
 
 def sum_costs(costs: pl.DataFrame) -> Cost | None:
@@ -227,7 +228,7 @@ def tell_cost(cost: Cost) -> str:
 def _uuid(device: str) -> str:
     import torch
 
-    return str(torch.cuda.get_device_properties(device).uuid)
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", "unknown"))
 
 
 def _is_package(zone: Path) -> bool:
