@@ -1,27 +1,25 @@
 """Opening a generator: any diffusers text-to-image pipeline, from a folder or from the Hub.
 
-Weights come from safetensors only, nothing is unpickled and no code of a pipeline's own is run.
-What a generator draws is `images.py`, how much of a caption it reads `limits.py`.
+Weights come from safetensors only, nothing is unpickled and no code of a pipeline's own is run:
+`vetting.py` looks first. What a generator draws is `images.py`, how much of a caption it reads
+`limits.py`.
 """
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, pipelines
+from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from headwater.errors import InputError, ModelError
+from headwater.errors import InputError, ModelError, first_line
 from headwater.store import digest_folder
+from headwater.synthesize.vetting import called, conversion, read_index, vet_pipeline
 
-INDEX = "model_index.json"
 SCHEDULERS = ("auto", "ddim", "own")
 PRECISIONS = ("float32", "float16", "bfloat16")
 
@@ -58,6 +56,7 @@ def load_generator(
     _check_known("scheduler", scheduler, SCHEDULERS)
     _check_known("precision", precision, PRECISIONS)
     folder = find_generator(name_or_folder)
+    vet_pipeline(folder)
     try:
         with library_silence():
             pipeline = DiffusionPipeline.from_pretrained(
@@ -65,10 +64,9 @@ def load_generator(
             )
     except Exception as error:  # whatever the parts of a broken pipeline raise
         raise ModelError(
-            f"cannot load the generator {folder.name}", seen=_brief(error),
+            f"cannot load the generator {called(folder)}", seen=first_line(error),
             do="Check that it is whole, with weights as .safetensors.",
         ) from error  # fmt: skip
-    _check_signature(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     if scheduler == "ddim" or (scheduler == "auto" and _can_use_ddim(pipeline)):
         pipeline.scheduler = _ddim(pipeline)
@@ -84,18 +82,7 @@ def find_generator(name_or_folder: str | Path) -> Path:
     folder = Path(name_or_folder).expanduser()
     if not folder.exists():
         folder = _download(str(name_or_folder))
-    if not folder.is_dir() or not (folder / INDEX).is_file():
-        raise ModelError(f"{folder.name} is not a diffusers pipeline", expected=f"an {INDEX} in it")
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except ValueError:
-        raise ModelError(f"the {INDEX} of {folder.name} is not JSON") from None
-    foreign = _foreign_code(folder, index)
-    if foreign:
-        raise ModelError(
-            f"the generator {folder.name} brings code of its own",
-            expected="classes of diffusers and transformers", seen=foreign,
-        )  # fmt: skip
+    read_index(folder)
     return folder
 
 
@@ -118,9 +105,11 @@ def generator_digest(name_or_folder: str | Path) -> str:
     """The sha256, in hex, over names and contents of the pipeline's files; for records.
 
     Raises:
-        ModelError: as `find_generator`.
+        ModelError: as `load_generator`, as far as it can be told without loading.
     """
-    return digest_folder(find_generator(name_or_folder))
+    folder = find_generator(name_or_folder)
+    vet_pipeline(folder)
+    return digest_folder(folder)
 
 
 def native_size(pipeline: DiffusionPipeline) -> tuple[int, int]:
@@ -158,31 +147,6 @@ def library_silence() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _foreign_code(folder: Path, index: Any) -> str | None:
-    # Diffusers runs some .py files, and imports any installed module the index names, even
-    # where remote code is not trusted.
-    scripts = sorted(path.name for path in folder.rglob("*.py"))
-    if scripts or not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
-        return scripts[0] if scripts else f"no class name in {INDEX}"
-    parts = [value for value in index.values() if isinstance(value, list) and value]
-    libraries = [part[0] for part in parts if isinstance(part[0], str)]
-    return next((library for library in libraries if not _is_known(library)), None)
-
-
-def _is_known(library: str) -> bool:
-    # Parts may also lie in a module of one pipeline, as Stable Diffusion's safety checker does.
-    return library in ("diffusers", "transformers") or hasattr(pipelines, library)
-
-
-def _check_signature(pipeline: DiffusionPipeline) -> None:
-    needed = {"prompt", "generator", "num_inference_steps", "guidance_scale", "output_type"}
-    if not needed <= set(inspect.signature(pipeline.__call__).parameters):
-        raise ModelError(
-            "the generator draws no images from text", expected="a text-to-image pipeline",
-            seen=type(pipeline).__name__,
-        )  # fmt: skip
-
-
 def _check_known(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         raise InputError(f"an unknown {what}", expected=", ".join(known), seen=repr(name))
@@ -208,7 +172,7 @@ def _move(pipeline: DiffusionPipeline, device: str) -> DiffusionPipeline:
     try:
         return pipeline.to(device)
     except (RuntimeError, AssertionError) as error:  # an unknown, absent or full device
-        raise ModelError(f"cannot put the generator on {device}", seen=_brief(error)) from error
+        raise ModelError(f"cannot put the generator on {device}", seen=first_line(error)) from error
 
 
 def _download(name: str) -> Path:
@@ -221,11 +185,11 @@ def _download(name: str) -> Path:
     except Exception as error:  # no such name, no network, pickled weights only
         raise ModelError(
             f"no generator {name}", expected="a folder, or a pipeline on the Hugging Face Hub",
-            seen=_brief(error),
+            seen=first_line(error), do=_way_out(name, error),
         ) from error  # fmt: skip
 
 
-def _brief(error: Exception) -> str:
-    # Diffusers may follow the first line with a page of advice.
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+def _way_out(name: str, error: Exception) -> str:
+    if "safetensors" in str(error):  # there are weights, but pickled
+        return f"If you trust its weights, convert them: {conversion(name)}"
+    return "Check the name; without a network, give a folder, or fetch it once with one."

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from headwater.synthesize.generator import INDEX, find_generator
+from headwater.synthesize.generator import find_generator
+from headwater.synthesize.vetting import INDEX
 
 WRITERS = {
     "grammar": "by a grammar",
