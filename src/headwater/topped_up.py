@@ -24,12 +24,13 @@ from headwater.task import Task
 from headwater.trials import Heat, reference_folder, test_folder
 
 TOPPED, OTHERS = "topped up", "others"
+BEGAN, AS_IT_COMES = "began", "as it comes"  # roles of arms that no top-up made
 SHOWN = 5  # classes that a note names
 
 TOPPED_UP_SCHEMA = {
-    "hybrid": pl.String, "arm": pl.String, "scale": pl.Int64, "metric": pl.String,
-    "classes": pl.String, "labels": pl.Int64, "images": pl.Int64, "accuracy": pl.Float64,
-    "false_positives": pl.Float64, "share": pl.Float64, "seeds": pl.Int64,
+    "hybrid": pl.String, "role": pl.String, "arm": pl.String, "scale": pl.Int64,
+    "metric": pl.String, "classes": pl.String, "labels": pl.Int64, "images": pl.Int64,
+    "accuracy": pl.Float64, "false_positives": pl.Float64, "share": pl.Float64, "seeds": pl.Int64,
 }  # fmt: skip
 
 Place = tuple[str, int, str]  # arm, scale, metric
@@ -64,19 +65,23 @@ def tell_topped_up(
         sets: source -> the set that is trained on.
 
     Returns:
-        A row a topped-up source (`hybrid`), arm, scale, metric and group (`classes`): labels (how
-        many classes it has), images, accuracy, false_positives and their share of the test images
-        of other classes; means over `seeds`. Empty where nothing was topped up or tested.
+        A row a topped-up source (`hybrid`), arm, scale, metric and group (`classes`), with the role
+        of the arm (began: on the set that was topped up; top_up, spread, repeat; as it comes: the
+        learner), labels (how many classes the group has), images, accuracy, false_positives and
+        their share of the test images of other classes; means over `seeds`. Empty where nothing was
+        topped up or tested.
     """
     rows: list[tuple[Any, ...]] = []
     for hybrid in hybrids(recipe, sets) if TEST in task.images else []:
         topped = set(topped_up_classes(sets[hybrid]))
         sides = {TOPPED: topped, OTHERS: set(task.labels) - topped}
-        for place, folders in tested(root, heats, arms_beside(recipe, hybrid)).items():
+        roles = arms_beside(recipe, hybrid)
+        for place, folders in find_predictions(root, heats, list(roles)).items():
             tables = [read_tested(folder, place[2]) for folder in folders]
             for side, labels in sides.items():
                 told = mean_over_seeds([count_group(table, labels) for table in tables])
-                rows.append((hybrid, *place, side, len(labels), *told, len(folders)))
+                role = roles.get(place[0], AS_IT_COMES)
+                rows.append((hybrid, role, *place, side, len(labels), *told, len(folders)))
     return pl.DataFrame(rows, schema=TOPPED_UP_SCHEMA, orient="row")
 
 
@@ -86,21 +91,24 @@ def hybrids(recipe: Recipe, sets: Mapping[str, Path]) -> list[str]:
     return [name for name in found if (sets[name] / DONE).exists()]
 
 
-def arms_beside(recipe: Recipe, hybrid: str) -> list[str]:
-    """The arms to look at: of the set a top-up began with, its own, those of its controls."""
+def arms_beside(recipe: Recipe, hybrid: str) -> dict[str, str]:
+    """The arms to look at, and the role of each; that of the set a top-up began with is first."""
     own = recipe.sources[hybrid].top_up
     assert own is not None
-    kin = [own.source, hybrid]
-    kin += [
-        name
-        for name, source in recipe.sources.items()
-        if name != hybrid and source.top_up and _asked(source.top_up) == _asked(own)
-    ]
+    roles = {own.source: BEGAN, hybrid: own.how}
+    for name, source in recipe.sources.items():
+        if source.top_up and _asked(source.top_up) == _asked(own):
+            roles.setdefault(name, source.top_up.how)
     arms = recipe.arms.items()
-    return [name for source in kin for name, arm in arms if arm.sources == (source,)]
+    return {
+        name: role for source, role in roles.items() for name, arm in arms
+        if arm.sources == (source,)
+    }  # fmt: skip
 
 
-def tested(root: Path, heats: Sequence[Heat], arms: Sequence[str]) -> dict[Place, list[Path]]:
+def find_predictions(
+    root: Path, heats: Sequence[Heat], arms: Sequence[str]
+) -> dict[Place, list[Path]]:
     """Where the test predictions of some arms lie, one folder a seed; the learner's own last."""
     found: dict[Place, list[Path]] = {}
     for heat in sorted((h for h in heats if h.arm in arms), key=lambda h: arms.index(h.arm)):

@@ -43,9 +43,10 @@ class ReportData:
         leaks: one row a training set with copies of test images; columns are shown as they are.
         without_copies: arm, scale, metric, images, accuracy, left, without: test accuracy on all
             images, and on those left without a copy in training.
-        topped_up: hybrid, arm, scale, metric, classes ("topped up" or "others"), labels, images,
-            accuracy, false_positives, share, seeds: test images of topped-up classes apart from
-            the others, for the top-up, its controls and what they are compared with.
+        topped_up: hybrid, role, arm, scale, metric, classes ("topped up" or "others"), labels,
+            images, accuracy, false_positives, share, seeds: test images of topped-up classes apart
+            from the others, for the top-up, its controls and what they are compared with; roles
+            are began, top_up, spread, repeat, as it comes.
 
     Raises:
         InputError: results without a needed column, or cost with a time in it.

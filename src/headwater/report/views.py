@@ -26,6 +26,8 @@ IMAGE_HEADS = {
     b"GIF8": "gif",
     b"RIFF": "webp",
 }
+TOPPED = "topped up"  # of `ReportData.topped_up`: the group of classes, and the roles of arms
+FAMILY = ("top_up", "spread", "repeat")
 METRICS = {"zero_shot": "Zero-shot accuracy", "linear_probe": "Linear-probe accuracy"}
 
 
@@ -307,51 +309,45 @@ def topped_up(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Per top-up: what its tables are about, and a table a metric.
 
     Args:
-        frame: `ReportData.topped_up`; shown at the largest scale that all trained arms share, or
-            each arm's largest where they share none.
+        frame: `ReportData.topped_up`; shown at the largest scale that the top-up and its controls
+            share, other arms at the largest they have up to there.
     """
     shown = []
     for hybrid in frame["hybrid"].unique(maintain_order=True):
-        own = _largest_common(frame.filter(pl.col("hybrid") == hybrid))
+        own = _at_largest(frame.filter(pl.col("hybrid") == hybrid))
         sides = {row["classes"]: row for row in own.iter_rows(named=True)}
-        labels, images = (
-            {k: row[what] for k, row in sides.items()} for what in ("labels", "images")
-        )
-        scales = own.filter(pl.col("scale") > 0)["scale"].unique().to_list()
-        at = f"{scales[0]:,} images" if len(scales) == 1 else "the largest scale of each arm"
-        metrics = own["metric"].unique(maintain_order=True)
-        told = {
-            "hybrid": hybrid,
-            "classes": f"{labels['topped up']:,} of {sum(labels.values()):,} classes",
-            "images": f"{images['topped up']:,} of {sum(images.values()):,} test images",
-            "at": at,
-        }
+        labels = {side: row["labels"] for side, row in sides.items()}
+        images = {side: row["images"] for side, row in sides.items()}
         tables = {
-            metric_name(m): _topped_up_table(own.filter(pl.col("metric") == m)) for m in metrics
+            metric_name(m): _topped_up_table(own.filter(pl.col("metric") == m))
+            for m in own["metric"].unique(maintain_order=True)
         }
-        shown.append({**told, "tables": tables})
+        classes = f"{labels[TOPPED]:,} of {sum(labels.values()):,} classes"
+        tested = f"{images[TOPPED]:,} of {sum(images.values()):,} test images"
+        shown.append({"hybrid": hybrid, "classes": classes, "images": tested, "tables": tables})
     return shown
 
 
-def _largest_common(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows at the largest scale that all arms with a scale have; others at their own."""
-    trained = frame.filter(pl.col("scale") > 0)
-    by_arm = trained.group_by("arm").agg("scale")["scale"].to_list()
+def _at_largest(frame: pl.DataFrame) -> pl.DataFrame:
+    """Each arm at one scale: the largest that the top-up and its controls share, or below it."""
+    family = frame.filter(pl.col("role").is_in(FAMILY))
+    by_arm = family.group_by("arm").agg("scale")["scale"].to_list()
     common = set.intersection(*map(set, by_arm)) if by_arm else set()
-    largest = pl.lit(max(common)) if common else pl.col("scale").max().over("arm")
-    return frame.filter((pl.col("scale") == 0) | (pl.col("scale") == largest))
+    upto = frame.filter(pl.col("scale") <= max(common)) if common else frame
+    return upto.filter(pl.col("scale") == pl.col("scale").max().over("arm"))
 
 
 def _topped_up_table(frame: pl.DataFrame) -> Table:
     rows = []
     for arm in frame["arm"].unique(maintain_order=True):
         groups = {row["classes"]: row for row in frame.filter(arm=arm).iter_rows(named=True)}
-        topped, others = groups["topped up"], groups["others"]
+        topped, others = groups[TOPPED], groups["others"]
         shares = [topped["accuracy"], others["accuracy"], topped["share"]]
         *accuracy, share = (points(value, sign=False) for value in shares)
+        scale = f"{topped['scale']:,}" if topped["scale"] else NONE
         taken = f"{topped['false_positives']:,.1f}".removesuffix(".0")
-        rows.append([arm, *accuracy, taken, share])
-    return Table(["arm", "topped up", "others", "false positives", "of others"], rows)
+        rows.append([arm, scale, *accuracy, taken, share])
+    return Table(["arm", "images", "topped up", "others", "false positives", "of others"], rows)
 
 
 def flat(settings: Mapping[str, Any]) -> list[list[str]]:
