@@ -41,12 +41,12 @@ SETTINGS: dict[str, Any] = {"source": "found", "size": SIDE, "save_size": None, 
 SLOW = f"""
 import sys, time, torch
 from pathlib import Path
-from headwater.steps.synthesis import perturb as verb, retouch
+from headwater.steps.synthesis import painter, perturb as verb, retouch
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.task import load_task
 
 torch.set_num_threads(1)
-verb.LEAST = 2
+painter.LEAST = 2
 quick = retouch.encode_jpeg
 retouch.encode_jpeg = lambda *a, **k: (time.sleep(0.2), quick(*a, **k))[1]
 garden, out = map(Path, sys.argv[1:])
@@ -151,7 +151,7 @@ def test_bytes_depend_neither_on_workers_nor_on_a_kill(
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
     assert not done[4].exists() and not (out / DONE).exists()
-    monkeypatch.setattr("headwater.steps.synthesis.perturb.LEAST", 2)
+    monkeypatch.setattr("headwater.steps.synthesis.painter.LEAST", 2)
     run(garden, task, tmp_path / "whole")
     with no_rewriting(out / "data" / "pairs-00000-of-00005.parquet"):
         run(garden, task, out, workers=2)

@@ -16,6 +16,9 @@ from headwater.engine import worker_slot
 from headwater.synthesize.calling import free_memory
 from headwater.synthesize.generator import find_generator, load_generator
 
+PARTS = 32  # so many, that every worker has some and a kill costs little
+LEAST, MOST = 32, 256  # images a part
+
 
 class _Key(NamedTuple):
     """What makes two pipelines the same; a folder that was written to is another one."""
@@ -92,6 +95,17 @@ def painting_workers(workers: int | None, *, gpus: int, engine: str = "local") -
     if workers is None:
         return max(gpus, 1)
     return min(workers, gpus) if gpus else workers
+
+
+def part_size(images: int, *, block: int) -> int:
+    """How many images a part of a set has: whole blocks, not too few nor too many.
+
+    Example:
+        >>> part_size(100, block=10), part_size(100_000, block=8)
+        (40, 256)
+    """
+    wanted = min(max(images // PARTS, LEAST), MOST)
+    return -(-wanted // block) * block
 
 
 def _files(folder: Path) -> tuple[tuple[str, int, int], ...]:

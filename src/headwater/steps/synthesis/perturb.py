@@ -28,7 +28,7 @@ from headwater.steps.curation.refusals import refuse_waiting
 from headwater.steps.sets import finish_set, make_parts
 from headwater.steps.synthesis.easel import UNIT
 from headwater.steps.synthesis.ledger import BLOCKS, write_blocks, write_costs
-from headwater.steps.synthesis.painter import gpu_count, painting_workers
+from headwater.steps.synthesis.painter import gpu_count, painting_workers, part_size
 from headwater.steps.synthesis.retouch import Retoucher, Rows, read_looks
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import DONE, Json, read_step, step, write_json
@@ -37,8 +37,6 @@ from headwater.synthesize.generator import generator_digest
 from headwater.task import Task
 
 GATES = ("inherited", "valid")
-PARTS = 32  # so many, that every worker has some and a kill costs little
-LEAST, MOST = 32, 256  # images a part
 
 
 def perturb(
@@ -198,14 +196,13 @@ def prompt_for(label: str, names: Mapping[str, str], template: str) -> str:
 
 
 def cut_into_rows(source: Path, *, block: int) -> list[Rows]:
-    """The parts a set is perturbed in: whole blocks of a shard, not too few nor too many.
+    """The parts a set is perturbed in: whole blocks of a shard.
 
     Blocks begin with each shard, so an image stands at the same place of the same block in
     whatever parts and by however many workers. A shard without pairs is one part.
     """
     counts = {path: len(read_shard(path, ["id"])) for path in shard_paths(source)}
-    wanted = min(max(sum(counts.values()) // PARTS, LEAST), MOST)
-    size = -(-wanted // block) * block
+    size = part_size(sum(counts.values()), block=block)
     before = accumulate(counts.values(), initial=0)
     return [
         Rows(path, range(start, min(start + size, count)), first + start)

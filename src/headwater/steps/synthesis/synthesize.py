@@ -19,7 +19,7 @@ from headwater.steps.sets import finish_set, make_parts, parts_decisions
 from headwater.steps.synthesis.captions import caption_inputs, task_captions
 from headwater.steps.synthesis.easel import LABEL, UNIT, Easel
 from headwater.steps.synthesis.ledger import BLOCKS, count_cut, write_blocks, write_costs
-from headwater.steps.synthesis.painter import gpu_count, painting_workers
+from headwater.steps.synthesis.painter import gpu_count, painting_workers, part_size
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.story import tell_captions, tell_dropped, tell_generator
 from headwater.store import Json, step, write_table
@@ -29,9 +29,6 @@ from headwater.task import Task
 
 GATES = ("written", "fits", "valid")
 CAPTIONS = "captions.parquet"
-
-PARTS = 32  # so many, that every worker has some and a kill costs little
-LEAST, MOST = 32, 256  # images a part
 
 
 def synthesize(
@@ -111,15 +108,14 @@ def synthesize(
 
 
 def cut_into_parts(captions: pl.DataFrame, *, block: int) -> list[pl.DataFrame]:
-    """Captions as they are painted together: whole blocks, not too few nor too many.
+    """Captions as they are painted together.
 
     Example:
         >>> captions = pl.DataFrame({"index": range(100)})
         >>> [len(part) for part in cut_into_parts(captions, block=10)]
         [40, 40, 20]
     """
-    wanted = min(max(len(captions) // PARTS, LEAST), MOST)
-    size = -(-wanted // block) * block
+    size = part_size(len(captions), block=block)
     return [captions.slice(start, size) for start in range(0, len(captions), size)]
 
 
