@@ -184,6 +184,15 @@ def test_rubbish_is_told_in_a_line(tmp_path: Path, name: str) -> None:
         imported(tmp_path / name, tmp_path / "set")
 
 
+def test_a_table_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = write(tmp_path / "mine.parquet", image=[png(1)] * 500, label=["rose"] * 500)
+    monkeypatch.setattr(tables, "MAX_LOT_BYTES", 10 * place.stat().st_size)
+    with pytest.raises(SetError, match=r"rows 0 to 500 of mine are too much at once"):
+        imported(place, tmp_path / "set")
+
+
 def test_linked_tables_are_not_followed_and_it_is_said(tmp_path: Path) -> None:
     blob = write(tmp_path / "blobs" / "0", image=[png(1)], label=["rose"])
     (tmp_path / "snapshot").mkdir()

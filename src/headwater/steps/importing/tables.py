@@ -45,6 +45,7 @@ from headwater.steps.importing.samples import (
 
 IMAGE_NAMES = (*ALIASES["image"], "img")
 MARKS = {"key": pl.String, "class": pl.String}
+MAX_LOT_BYTES = 8 * LOT_BYTES  # of images that a small file unpacks to
 BLOCK = 100_000  # rows whose class and key are looked at together
 
 
@@ -80,8 +81,20 @@ class TableLot:
         wanted = [c for c in (here.image, here.label, here.caption, here.key) if c is not None]
         # At once: a part of a row group takes as long to decode as all of it.
         rows = source.read(list(dict.fromkeys(wanted)), self.first, self.count)
+        self._check_size(rows[here.image])
         for number, row in enumerate(rows.iter_rows(named=True), start=self.first):
             yield self._sample(number, row)
+
+    def _check_size(self, cells: pl.Series) -> None:
+        """Refuse a small file that unpacks to more than memory may hold."""
+        data = cells.struct.field("bytes") if isinstance(cells.dtype, pl.Struct) else cells
+        size = int(data.bin.size().sum())
+        if size > MAX_LOT_BYTES:
+            raise SetError(
+                f"rows {self.first:,} to {self.first + self.count:,} of {self.table.name} are too"
+                " much at once", expected=f"{MAX_LOT_BYTES:,} bytes", seen=f"{size:,}",
+                do="Write the table anew, in several files.",
+            )  # fmt: skip
 
     def _sample(self, number: int, row: Mapping[str, Any]) -> Sample:
         here = self.columns
