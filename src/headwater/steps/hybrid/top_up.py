@@ -7,15 +7,12 @@
 
 If only some classes hold synthetic images, a model may tell these classes by how the images were
 made. Spread has the images without that; repeat has the larger classes without the images. Where
-the holes are, and who fills them, is decided in `picks.py`.
+the holes are, and what fills them, is decided in `plan.py`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +24,6 @@ from headwater.pairs import (
     decide,
     join_decisions,
     read_funnel,
-    read_pairs,
     read_shard,
     shard_paths,
     to_pairs,
@@ -38,17 +34,8 @@ from headwater.steps.agreement import check_classes
 from headwater.steps.curation.refusals import refuse_waiting
 from headwater.steps.hits import UNTARGETED
 from headwater.steps.hybrid.composition import read_composition
-from headwater.steps.hybrid.picks import (
-    HOLE_SCHEMA,
-    Hole,
-    Key,
-    Orders,
-    fill_holes,
-    find_holes,
-    order_rows,
-    repeat_rows,
-    spread_out,
-)
+from headwater.steps.hybrid.picks import HOLE_SCHEMA, Key
+from headwater.steps.hybrid.plan import Material, Plan, make_plan, name_hole
 from headwater.steps.hybrid.settings import REPEAT, SPREAD, TopUp
 from headwater.steps.sets import Part, finish_set, make_parts
 from headwater.store import Json, read_json, read_step, step, write_table
@@ -57,53 +44,7 @@ from headwater.task import Task
 GATES = ("considered", "needed")
 HOLES = "holes.parquet"
 NOT_NEEDED = "fills no hole"
-ADDED_SCHEMA = {"id": pl.String, "label": pl.String, "new_id": pl.String, "reason": pl.String}
 SHOWN = 5  # holes that a line names
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is added to a set: the holes, and rows (ADDED_SCHEMA) of the set they come from."""
-
-    holes: Sequence[Hole]
-    added: pl.DataFrame
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a top-up works with."""
-
-    base: Path
-    fill: Path
-    task: Task
-    how: TopUp
-    seed: int
-    mode: str
-    upstream: Mapping[Key, int]
-
-    @cached_property
-    def own(self) -> pl.DataFrame:
-        """The pairs that are topped up: id, label, caption."""
-        return read_pairs(self.base, ["id", "label", "caption"])
-
-    @cached_property
-    def others(self) -> pl.DataFrame:
-        """The pairs that may fill holes; those the set has already are left out."""
-        pairs = read_pairs(self.fill, ["id", "label", "caption"])
-        return pairs.join(self.own, on=["id", "label"], how="anti", maintain_order="left")
-
-    @cached_property
-    def own_orders(self) -> Orders:
-        """In which order pairs of the set are repeated."""
-        return self._orders(self.own)
-
-    @cached_property
-    def orders(self) -> Orders:
-        """In which order other pairs are taken."""
-        return self._orders(self.others)
-
-    def _orders(self, pairs: pl.DataFrame) -> Orders:
-        return order_rows(pairs, self.how.attributes, mode=self.mode, seed=self.seed)
 
 
 def top_up(
@@ -147,70 +88,18 @@ def top_up(
         upstream, mode = _upstream(how, task, composition)
         stuff = Material(base, fill, task, how, seed, mode, upstream)
         plan = make_plan(stuff)
-        table = pl.DataFrame(plan.holes, schema=HOLE_SCHEMA, orient="row")
-        write_table(out / HOLES, table)
+        holes = pl.DataFrame(plan.holes, schema=HOLE_SCHEMA, orient="row")
+        write_table(out / HOLES, holes)
         write_parts(stuff, plan, out)
-        lacking = sum(hole.wanted for hole in plan.holes) - len(plan.added)
         warning = "" if how.how == REPEAT else pixels_warning(base, fill)
-        story = " ".join(filter(None, [tell(how, plan), warning]))
         title = f"{task.name}: {how.how.replace('_', ' ')}"
+        story = " ".join(filter(None, [tell(how, plan), warning]))
         finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
-        told = {"holes": len(plan.holes), "added": len(plan.added), "lacking": lacking}
-        this.counts |= told
-        for line in (warning, _lacking(how, plan)):
-            if line:
-                say(f"{out.name}: {line}")
+        added, wanted = len(plan.added), int(holes["wanted"].sum())
+        this.counts |= {"holes": len(holes), "added": added, "lacking": wanted - added}
+        for line in filter(None, [warning, what_is_lacking(how, plan)]):
+            say(f"{out.name}: {line}")
         return this.counts
-
-
-def make_plan(stuff: Material) -> Plan:
-    """What is to be added, by the top-up or a control."""
-    had = {key: len(rows) for key, rows in stuff.own_orders.items()}
-    found = find_holes(
-        stuff.task.labels, stuff.how.attributes, target=stuff.how.target,
-        upstream=stuff.upstream, had=had,
-    )  # fmt: skip
-    filled = fill_holes(found, stuff.orders)
-    holes = [hole._replace(added=len(rows)) for hole, rows in zip(found, filled, strict=True)]
-    if stuff.how.how == SPREAD:
-        return _spread(stuff, holes)
-    if stuff.how.how == REPEAT:
-        return _repeat(stuff, holes)
-    keys = stuff.others.select("id", "label").rows()
-    rows = [
-        (*keys[row], keys[row][0], f"fills {_named(hole)}")
-        for hole, picked in zip(holes, filled, strict=True)
-        for row in picked
-    ]
-    return Plan(holes, pl.DataFrame(rows, schema=ADDED_SCHEMA, orient="row"))
-
-
-def _spread(stuff: Material, holes: Sequence[Hole]) -> Plan:
-    wanted: Counter[str] = Counter()
-    for hole in holes:
-        wanted[hole.attribute] += hole.added
-    picked = spread_out(wanted, stuff.orders, stuff.task.labels)
-    keys = stuff.others.select("id", "label").rows()
-    got = Counter((keys[row][1], said) for said, rows in picked.items() for row in rows)
-    rows = [
-        (*keys[row], keys[row][0], "spread over all classes")
-        for mine in picked.values()
-        for row in mine
-    ]
-    told = [hole._replace(added=got[hole.key]) for hole in holes]
-    return Plan(told, pl.DataFrame(rows, schema=ADDED_SCHEMA, orient="row"))
-
-
-def _repeat(stuff: Material, holes: Sequence[Hole]) -> Plan:
-    repeated = repeat_rows(holes, stuff.own_orders)
-    keys = stuff.own.select("id", "label").rows()
-    rows = [
-        (*keys[one.row], f"{keys[one.row][0]}~{one.number}", f"repeats {keys[one.row][0]}")
-        for mine in repeated
-        for one in mine
-    ]
-    told = [hole._replace(added=len(mine)) for hole, mine in zip(holes, repeated, strict=True)]
-    return Plan(told, pl.DataFrame(rows, schema=ADDED_SCHEMA, orient="row"))
 
 
 def write_parts(stuff: Material, plan: Plan, out: Path) -> None:
@@ -300,20 +189,16 @@ def topped_up_classes(folder: Path) -> list[str]:
     return holes.filter(pl.col("added") > 0)["label"].unique(maintain_order=True).to_list()
 
 
-def _lacking(how: TopUp, plan: Plan) -> str:
+def what_is_lacking(how: TopUp, plan: Plan) -> str:
     """One line on the holes that stay open; empty where none does."""
     if how.how == SPREAD:
         return ""
     left = [(hole, hole.wanted - hole.added) for hole in plan.holes if hole.added < hole.wanted]
-    some = ", ".join(f"{_named(hole)} ({n:,})" for hole, n in left[:SHOWN])
+    some = ", ".join(f"{name_hole(hole)} ({n:,})" for hole, n in left[:SHOWN])
     more = ", ..." if len(left) > SHOWN else ""
     whole = sum(n for _, n in left)
     holes = f"{len(left):,} of {len(plan.holes):,} holes"
     return f"{whole:,} images are lacking in {holes}: {some}{more}" if left else ""
-
-
-def _named(hole: Hole) -> str:
-    return f"{hole.label}, {hole.attribute}" if hole.attribute else hole.label
 
 
 def _refuse_unfit(folder: Path, task: Task) -> None:
