@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 from tests.tiny_garden import import_set, make_task, numbered, picture
 from tests.tiny_pipeline import SIDE, build_tiny_pipeline, one_thread
@@ -288,3 +290,30 @@ def test_what_it_cost_is_told(garden: Path, task: Task, tmp_path: Path) -> None:
 
 def test_a_folder_is_called_by_its_gamma() -> None:
     assert [folder_name(g) for g in (0.0, 0.30, 1.0)] == ["gamma=0", "gamma=0.3", "gamma=1"]
+
+
+def test_blocks_that_do_not_fit_are_on_record(
+    garden: Path,
+    task: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    decode = AutoencoderKL.decode
+
+    def small(self: AutoencoderKL, latents: torch.Tensor, **settings: Any) -> Any:
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return decode(self, latents, **settings)
+
+    monkeypatch.setattr("headwater.steps.synthesis.painter.LEAST", 4)
+    monkeypatch.setattr(AutoencoderKL, "decode", small)
+    counts = run(garden, task, tmp_path / "g", how=how(block=4))
+    assert counts == {"inherited": 10, "valid": 10, "halved": 3}
+    told = read_json(tmp_path / "g" / "blocks.json")
+    assert (told["block"], told["blocks"]) == (4, [[0, 2]])
+    assert "memory made blocks smaller 3 times" in capsys.readouterr().err
+    monkeypatch.undo()
+    run(garden, task, tmp_path / "h", how=how(block=2))
+    one, other = images_of(tmp_path / "g"), images_of(tmp_path / "h")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
