@@ -256,6 +256,20 @@ def test_a_killed_top_up_goes_on_and_ends_with_the_same_bytes(
     assert digest_folder(out) == digest_folder(whole)
 
 
+def test_a_set_that_has_changed_is_topped_up_anew(
+    tmp_path: Path, task: Task, real: Path, painted: Path
+) -> None:
+    out = tmp_path / "out"
+    top_up(real, painted, task, out, how=asked(5))
+    fewer = make_set(tmp_path / "fewer", REAL[:-1], name="web", score="clip_score", pixels="JPEG")
+    top_up(fewer, painted, task, out, how=asked(5))
+    assert per_class(out, source="synthetic") == {"fern": 4, "moss": 5}
+    top_up(fewer, painted, task, tmp_path / "fresh", how=asked(5))
+    assert digest_folder(out) == digest_folder(tmp_path / "fresh")
+    with pytest.raises(SetError, match=r"expected arguments\.target 6, saw 5"):
+        top_up(fewer, painted, task, out, how=asked(6))
+
+
 def test_shards_have_the_scores_of_both_sets(
     tmp_path: Path, task: Task, real: Path, painted: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.tiny_study import tiny_study
 
 from headwater.evaluate import SCHEMA
+from headwater.gate import Gate
 from headwater.recipe import OFF_THE_SHELF, ModelPlace, Recipe
 from headwater.report import render_report
 from headwater.report.views import topped_up
@@ -186,6 +187,17 @@ def test_a_note_names_what_was_topped_up(tmp_path: Path, sets: dict[str, Path]) 
     assert told == ["hybrid: 3 images top up 1 of 3 classes (fern); 2 more are lacking."]
     sets["hybrid"] = a_set(tmp_path / "full", {})
     assert topped_up_notes(recipe(), TASK, sets) == ["hybrid is the same set: no hole was filled."]
+
+
+def test_a_leak_stops_the_run_where_it_came_in_not_in_what_was_made_of_it(
+    tmp_path: Path, sets: dict[str, Path]
+) -> None:
+    arms = {"hybrid": {"top_up": TOP_UP}}
+    told = recipe(arms=arms, primary={"arm": "hybrid", "against": "off-the-shelf"})
+    gate = Gate(tmp_path, told, TASK, sets)
+    controls = ["hybrid", "hybrid-spread", "hybrid-repeat"]
+    assert gate.sources == [*controls, "web", "made"]
+    assert [name for name in gate.sources if gate.stops(name)] == ["web", "made"]
 
 
 # the report

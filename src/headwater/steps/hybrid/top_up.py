@@ -80,7 +80,8 @@ def top_up(
     if composition is not None:
         inputs["composition"] = read_step(composition)["digest"]
     arguments = {"seed": seed, **how.arguments}
-    with step(out, "top-up", arguments=arguments, inputs=inputs) as this:
+    renewed = ("set", "fill")  # rejections by hand make a set smaller
+    with step(out, "top-up", arguments=arguments, inputs=inputs, may_change=renewed) as this:
         if this.finished:
             return this.counts
         for folder in (base, fill):
