@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.shard_work import ROOT
-from tests.tiny_pipeline import build_tiny_pipeline
+from tests.tiny_pipeline import build_tiny_flow_pipeline, build_tiny_pipeline
 
 from headwater.cost import SCHEMA as COST_SCHEMA
 from headwater.cost import read_costs
@@ -141,6 +141,13 @@ def test_a_set_holds_an_image_a_caption(whole: Path, generator: Path) -> None:
     )  # fmt: skip
     for data, made in zip(pairs["image"].struct.field("bytes"), bare, strict=True):
         assert np.array_equal(decode_rgb(data), made.image)
+
+
+def test_a_flow_matching_transformer_paints_too(task: Task, tmp_path: Path) -> None:
+    flow = build_tiny_flow_pipeline(tmp_path / "flow")
+    counts = synthesize(task, tmp_path / "set", generator=flow, how=Synthesis(n=5, **HOW))
+    assert counts["valid"] == 5
+    assert "painted by a StableDiffusion3Pipeline" in (tmp_path / "set" / "README.md").read_text()
 
 
 def test_counts_say_what_was_left_and_what_was_odd(whole: Path) -> None:
