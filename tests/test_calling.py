@@ -28,7 +28,7 @@ from headwater.synthesize.calling import (
     is_out_of_memory,
     run_pipeline,
 )
-from headwater.synthesize.generator import load_generator
+from headwater.synthesize.generator import chosen, load_generator
 from headwater.synthesize.images import noise
 
 
@@ -119,7 +119,9 @@ def test_the_safety_checker_of_a_saved_pipeline_is_on(
         ),
     )
     pipeline.save_pretrained(tmp_path)
-    made = draw(load_generator(tmp_path, device="cpu"))
+    guarded = load_generator(tmp_path, device="cpu")
+    assert chosen(guarded)["safety_checker"] == "on"
+    made = draw(guarded)
     assert reasons(made) == [reason, reason]
     assert (made[0].image.max() == 0) == (reason is UNSAFE)  # black, and told as flagged
 

@@ -66,6 +66,7 @@ def test_what_was_chosen_can_be_asked_for(folder: Path) -> None:
         "pipeline": "StableDiffusionPipeline",
         "scheduler": "DDIMScheduler",
         "precision": "bfloat16",
+        "safety_checker": "none",
     }
 
 

@@ -87,17 +87,22 @@ def find_generator(name_or_folder: str | Path) -> Path:
 
 
 def chosen(pipeline: DiffusionPipeline) -> dict[str, str]:
-    """What "auto" and the folder came to, for records: pipeline, scheduler and precision.
+    """What "auto" and the folder came to, for records.
+
+    Returns:
+        Classes of `pipeline` and `scheduler`, `precision`, and the `safety_checker`: on or none.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> chosen(SimpleNamespace(scheduler=DDIMScheduler(), dtype=torch.float32))
-        {'pipeline': 'SimpleNamespace', 'scheduler': 'DDIMScheduler', 'precision': 'float32'}
+        >>> tiny = SimpleNamespace(scheduler=DDIMScheduler(), dtype=torch.float32)
+        >>> list(chosen(tiny).values())
+        ['SimpleNamespace', 'DDIMScheduler', 'float32', 'none']
     """
     return {
         "pipeline": type(pipeline).__name__,
         "scheduler": type(pipeline.scheduler).__name__,
         "precision": str(pipeline.dtype).removeprefix("torch."),
+        "safety_checker": "none" if getattr(pipeline, "safety_checker", None) is None else "on",
     }
 
 
