@@ -16,6 +16,7 @@ from diffusers import (
     DiffusionPipeline,
     StableDiffusionImg2ImgPipeline,
 )
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from tests.tiny_garden import import_set, make_task, numbered
 from tests.tiny_pipeline import (
@@ -31,7 +32,7 @@ from headwater.errors import InputError, ModelError
 from headwater.steps.synthesis.perturb import perturb
 from headwater.steps.synthesis.settings import Perturbation
 from headwater.store import read_json
-from headwater.synthesize.calling import BLANK, NAN
+from headwater.synthesize.calling import BLANK, NAN, UNSAFE
 from headwater.synthesize.gamma import AUTOENCODER, Gamma
 from headwater.synthesize.generator import load_generator
 from headwater.synthesize.images import noise
@@ -292,6 +293,25 @@ def test_a_broken_generator_is_noticed(tmp_path: Path, garden: list[Image8]) -> 
     torch.nn.init.constant_(broken.vae.decoder.conv_out.bias, torch.nan)
     made = perturb_images(broken, garden, PROMPTS, gamma=0.5, keys=KEYS, seed=0, steps=2)
     assert {one.reason for one in made} == {NAN}
+
+
+def test_what_the_safety_checker_flags_is_told(
+    pipeline: DiffusionPipeline, garden: list[Image8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def second(_: Any, image: torch.Tensor, *__: Any) -> tuple[torch.Tensor, list[bool]]:
+        return image, [number == 1 for number in range(len(image))]
+
+    monkeypatch.setattr(StableDiffusionImg2ImgPipeline, "run_safety_checker", second)
+    made = perturb_images(pipeline, garden, PROMPTS, gamma=0.5, keys=KEYS, seed=0, steps=2, block=5)
+    assert [one.reason for one in made] == [None, UNSAFE, None, None, None]
+
+
+def test_the_autoencoder_refuses_a_size_it_would_change(
+    flow: DiffusionPipeline, garden: list[Image8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "image_processor", VaeImageProcessor(vae_scale_factor=16))
+    with pytest.raises(InputError, match="height and width are multiples of 16"):
+        perturbed(flow, garden, gamma=AUTOENCODER, height=24, width=24)
 
 
 def test_the_image_form_shares_the_weights(pipeline: DiffusionPipeline) -> None:

@@ -10,19 +10,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers import AutoencoderKL, AutoPipelineForImage2Image, DiffusionPipeline
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
-from numpy.typing import NDArray
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from PIL import Image
 
 from headwater.decode import Image8
 from headwater.errors import InputError, ModelError
 from headwater.synthesize.calling import BLANK, Generated, is_blank, run_pipeline
+from headwater.synthesize.codec import Codec
 from headwater.synthesize.gamma import AUTOENCODER, EXPECTED, Gamma, read_gamma
 from headwater.synthesize.generator import library_silence, native_size
 from headwater.synthesize.images import (
@@ -176,52 +173,6 @@ class Window:
         missing = max(places) + 1 - min(places) - len(self.kept)
         self.kept.update(islice(self.stream, max(missing, 0)))
         return [self.kept[at] for at in places]
-
-
-class Codec:
-    """The autoencoder of a pipeline, with the face of an image-to-image form: nothing between.
-
-    Each image takes the draw from the posterior that a perturbation of it takes, so this is the
-    curve's end towards gamma 0. Scale and shift of the latents would cancel each other out.
-
-    Raises:
-        ModelError: there is none that images go through.
-    """
-
-    def __init__(self, pipeline: DiffusionPipeline) -> None:
-        vae = getattr(pipeline, "vae", None)
-        if not isinstance(vae, AutoencoderKL):
-            raise ModelError(
-                f"{type(pipeline).__name__} has no autoencoder of images",
-                expected="an AutoencoderKL", seen=type(vae).__name__,
-                do="Leave this control out.",
-            )  # fmt: skip
-        self.vae = vae
-        self.processor = pipeline.image_processor
-        # Stable Diffusion XL computes it in float32 where 16 bits overflow.
-        self.upcast = hasattr(pipeline, "upcast_vae") and self.vae.config.force_upcast
-
-    def __call__(
-        self,
-        *,
-        prompt: Sequence[str],
-        image: NDArray[np.float32],
-        generator: Sequence[torch.Generator],
-        output_type: str,
-    ) -> SimpleNamespace:
-        """The images decoded again; a codec hears no prompt."""
-        own = self.vae.dtype
-        self.vae.to(torch.float32 if self.upcast else own)
-        try:
-            pixels = self.processor.preprocess(image).to(self.vae.device, self.vae.dtype)
-            latents = [
-                retrieve_latents(self.vae.encode(one[None]), generator=draw)
-                for one, draw in zip(pixels, generator, strict=True)
-            ]
-            decoded = self.vae.decode(torch.cat(latents), return_dict=False)[0]
-        finally:
-            self.vae.to(own)
-        return SimpleNamespace(images=self.processor.postprocess(decoded, output_type=output_type))
 
 
 def _finish(before: Image8, made: Generated, save_size: int | None) -> Generated:
