@@ -93,12 +93,17 @@ def find_nearest(
     _save(folder, queries)
     left = [shard for shard in shards if not _part(folder, shard.number).exists()]
     work = partial(compare_shard, folder, look)
-    is_few = engine == "local" and sum(map(count_rows, left)) < FEW
     run_shards(
-        work, left, engine=engine, workers=1 if is_few else workers,
+        work, left, engine=engine, workers=worth_starting(left, engine, workers),
         label=f"nearest by {look.name}", unit="shards",
     )  # fmt: skip
     return _merge(folder, shards, queries)
+
+
+def worth_starting(shards: Sequence[PoolShard], engine: str, workers: int | None) -> int | None:
+    """The workers that were asked for; 1 on this machine where the pairs are few."""
+    is_few = engine == "local" and sum(map(count_rows, shards)) < FEW
+    return 1 if is_few else workers
 
 
 def compare_shard(folder: Path, look: Look, shard: PoolShard) -> None:

@@ -13,6 +13,7 @@ from headwater.engine import run_shards
 from headwater.pool import Pool, PoolShard, read_table
 from headwater.pool.sources import open_source
 from headwater.pool.tables import find_columns, named_blocks
+from headwater.steps.novelty.nearest import worth_starting
 
 BY = ("url", "sha256")
 
@@ -29,8 +30,10 @@ def find_origins(
     """
     known = {name: pairs[name].drop_nulls().unique() for name in BY}
     work = partial(_origins_in, {name: values for name, values in known.items() if len(values)})
-    few = 1 if engine == "local" and not len(known["url"]) else workers
-    parts = run_shards(work, pool.shards, engine=engine, workers=few, label="origins")
+    parts = run_shards(
+        work, pool.shards, engine=engine, workers=worth_starting(pool.shards, engine, workers),
+        label="origins", unit="shards",
+    )  # fmt: skip
     found = pl.concat(parts).unique(["by", "value"], keep="first", maintain_order=True)
     ids = pl.Series("same_as", [None] * len(pairs), dtype=pl.String)
     for name in BY:

@@ -161,8 +161,8 @@ def _histogram(values: pl.Series) -> list[Json]:
     known = values.drop_nulls().to_numpy().astype(np.float64)
     if not len(known):
         return []
-    low = min(0.0, np.floor(known.min() * 10) / 10)
-    counts, ends = np.histogram(known, bins=BINS, range=(low, max(1.0, known.max())))
+    low = np.floor(known.min() * 10) / 10
+    counts, ends = np.histogram(known, bins=BINS, range=(low, max(low + 0.1, 1.0, known.max())))
     edges = ends.round(4).tolist()
     stretches = zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
     return [{"from": left, "to": right, "images": n} for left, right, n in stretches]
