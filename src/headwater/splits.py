@@ -73,15 +73,11 @@ def class_folders(folder: Path, task: Task) -> list[tuple[Path, int]]:
         TaskError: folders that match no class (the nearest names are given), or two that match
             the same one.
     """
-    subs = {p.name: p for p in subfolders(folder)}
+    there = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    subs = {p.name: p for p in there}
     found = class_indices(list(subs), ClassNames(task), what="folder")
     rows = [(subs[name], meant.index) for name, meant in found.items() if meant.index is not None]
     return sorted(rows, key=lambda row: row[1])
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted; hidden ones are not seen."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -114,7 +114,8 @@ class ArrowSource:
             pa = importlib.import_module("pyarrow")
         except ImportError:
             raise PoolError(
-                "this pool is a `datasets` folder", expected="the package pyarrow", seen="none",
+                f"{PurePosixPath(self._path).name} is of a `datasets` folder",
+                expected="the package pyarrow", seen="none",
                 do="Install it: pip install 'headwater[datasets]', or save the dataset as Parquet.",
             ) from None  # fmt: skip
         with _reading(self._path, "a whole Arrow stream"):
