@@ -16,9 +16,13 @@ from torch import Tensor
 
 from headwater.errors import RunError
 
-MARGIN = 2e-4
-"""A lead in log-probability that is no accident: float32 logits of one row in batches of 1 to 8,
-padded or not, were seen to differ by at most 1e-5."""
+MARGIN = 5e-4
+"""A lead in log-probability that is no accident of its batch.
+
+Measured in float32 on random GPT-2 and Llama models of 12 layers and 768 dimensions, logits scaled
+to a standard deviation of 5: a row alone and the same row padded in a batch of 8 differed by at
+most 3e-5 (GPT-2) and 1.1e-4 (Llama) over all tokens of the vocabulary.
+"""
 
 SHARE_MARGIN = 1e-4
 """The same for the share that top-p cuts at."""

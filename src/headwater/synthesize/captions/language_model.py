@@ -50,7 +50,7 @@ class LanguageModel:
     - everything is computed in float32 proper, so that a row in a batch differs from the same row
       alone in its last digits only; and
     - where a draw was so close that those digits might decide it, the caption is written again
-      alone. About one in a hundred is.
+      alone. A few in a hundred are.
 
     A GPU and a CPU have different random numbers and write different captions.
 
