@@ -25,6 +25,7 @@ from headwater.report.data import ReportData, measured
 from headwater.report.pixels import pixels_notes
 from headwater.sourcing import NOVELTY
 from headwater.splits import load_split
+from headwater.steps.novelty.novelty import RECORD
 from headwater.steps.novelty.settings import BANDS
 from headwater.store import DONE, Json, read_json, read_step, stable_seed, versions
 from headwater.task import Task
@@ -192,8 +193,17 @@ def how_new(story: Telling, source: str) -> str:
     memorized, near, new = (f"{share:.1%}" for share in shares)
     return (
         f"{source}: of {counts['images']:,} images, {memorized} are memorized (copies of pool"
-        f" images), {near} near one, {new} new."
+        f" images), {near} near one, {new} new.{own_twins(folder)}"
     )
+
+
+def own_twins(folder: Path) -> str:
+    """How many of the pool's own images count as copies of each other, where that was measured."""
+    told = read_json(folder / RECORD)
+    if told["descriptor"] is None or not told["measured"]["sampled"]:
+        return ""
+    share = told["measured"]["twins"] / told["measured"]["sampled"]
+    return f" Of the pool's own images {share:.1%} have a copy in it by the same rule."
 
 
 def gallery(story: Telling) -> dict[str, dict[str, list[bytes]]]:
