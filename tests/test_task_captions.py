@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from tests.small_server import Reply, completion, serving
+from tests.tiny_captioner import build_tiny_captioner
 from tests.tiny_garden import picture
 from tests.tiny_language_model import build_tiny_language_model
 
@@ -349,3 +350,17 @@ def test_images_that_are_none_are_counted_and_what_repeats_is_told(
     said = capsys.readouterr().err
     assert "captions: 1 images could not be described" in said
     assert f"{200 - table['caption'].n_unique()} captions say what another" in said
+
+
+def test_a_model_that_looks_says_the_same_in_any_blocks(blots: Path, tmp_path: Path) -> None:
+    model = build_tiny_captioner(tmp_path / "model")
+    tables = []
+    for block in (1, 4):
+        by = {"by": "captioner", "source": "found", "model": str(model), "tokens": 6}
+        asked = how(6, **by, block=block)
+        folder = tmp_path / str(block)
+        tables.append(task_captions(GARDEN, asked, seed=0, folder=folder, pairs=blots))
+    assert tables[0].equals(tables[1])
+    assert tables[0]["caption"].str.starts_with("a photo of ").all()
+    inputs = caption_inputs(asked.captions, blots, task=GARDEN)
+    assert inputs.keys() == {"model", "pairs"}
