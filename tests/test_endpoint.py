@@ -12,16 +12,34 @@ from typing import Any
 import pytest
 from tests.small_server import Reply, Server, completion, in_turn, serving
 
-from headwater.errors import HeadwaterError, InputError, RunError
+from headwater.errors import HeadwaterError, InputError, RecipeError, RunError
+from headwater.recipe import load_recipe
+from headwater.steps.synthesis.captions import writer_of
+from headwater.steps.synthesis.settings import Writing
 from headwater.synthesize.captions import caller
 from headwater.synthesize.captions.caller import Patience, check_url
 from headwater.synthesize.captions.endpoint import Endpoint
 from headwater.synthesize.captions.instructions import conversation
 from headwater.synthesize.captions.rounds import settle_captions
-from headwater.synthesize.captions.writer import Ask, open_writer
+from headwater.synthesize.captions.writer import Ask
 
 KEY = "sk-very-secret-0123456789abcdef"
 HASTY = Patience(tries=4, pause=0.01, longest=0.05, timeout=0.4)
+
+RECIPE = """
+format: 1
+name: roses
+task: roses.yaml
+pool: {{path: pool, name: my-pool}}
+learner: {{model: ViT-B-16, pretrained: laion2b_s34b_b88k}}
+generator: sd15
+sources:
+  a: {{retrieve: {{by: captions}}}}
+  b: {{synthesize: {{n: 5, captions: {{by: endpoint, url: "{url}", model: tiny}}}}}}
+arms: {{a: {{source: a}}, b: {{source: b}}}}
+scales: [5]
+primary: {{arm: a, against: b}}
+"""
 
 ASKS = [
     Ask(i, f"c{i}", f"flower {i}", "background", "in a vase", turn=0, attempt=0) for i in range(8)
@@ -358,9 +376,23 @@ def test_a_failure_loses_only_the_block_it_came_in() -> None:
     assert len(server.asked) - asked == 2
 
 
-def test_open_writer_opens_one() -> None:
+def test_the_settings_of_a_task_open_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GARDEN_KEY", KEY)
     with serving(echo) as server:
-        writer = open_writer("endpoint", model="tiny", url=server.url, key=KEY, tokens=9)
+        writer = writer_of(
+            Writing(by="endpoint", model="tiny", url=server.url, key="GARDEN_KEY", tokens=9)
+        )
         assert writer.write(ASKS[:1], seed=0) == ["A photo of flower 0, in a vase"]
     assert writer.name == "tiny"
     assert json.dumps(server.asked[0][2]["max_tokens"]) == "9"
+
+
+@pytest.mark.parametrize("url", [f"https://me:{KEY}@host/v1", f"https://host/v1?key={KEY}"])
+def test_no_recipe_takes_an_address_with_secrets_into_its_study(url: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(url=url))
+    with pytest.raises(RecipeError, match="the url has a user, password, query") as caught:
+        load_recipe(recipe)
+    assert KEY not in str(caught.value)
+    recipe.write_text(RECIPE.format(url="https://host/v1"))
+    assert load_recipe(recipe)

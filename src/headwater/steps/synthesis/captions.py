@@ -45,7 +45,7 @@ from headwater.synthesize.captions.given import (
 )
 from headwater.synthesize.captions.plan import draw_labels
 from headwater.synthesize.captions.rounds import SETTLED, count_refusals, settle_captions
-from headwater.synthesize.captions.writer import Writer, open_writer
+from headwater.synthesize.captions.writer import Writer
 from headwater.task import Task
 
 AT_ONCE = 8
@@ -175,17 +175,15 @@ def task_backgrounds(task: Task, domain: str | None = None) -> dict[str, list[st
 
 def writer_of(how: Writing) -> Writer:
     """The language model or endpoint that settings speak of; the key is the environment's."""
-    return open_writer(
-        how.by,
-        model=how.model,
-        url=how.url,
-        key=os.environ.get(how.key) or None,
-        temperature=how.temperature,
-        top_p=how.top_p,
-        tokens=how.tokens,
-        block=how.block,
-        concurrency=how.concurrency,
-    )
+    sampled: Any = {"temperature": how.temperature, "top_p": how.top_p, "tokens": how.tokens}
+    if how.by == "model":
+        from headwater.synthesize.captions.language_model import LanguageModel
+
+        return LanguageModel(str(how.model), **sampled, block=how.block)
+    from headwater.synthesize.captions.endpoint import Endpoint
+
+    key = os.environ.get(how.key) or None
+    return Endpoint(str(how.url), str(how.model), key=key, **sampled, concurrency=how.concurrency)
 
 
 Made = tuple[pl.DataFrame, dict[str, int]]
