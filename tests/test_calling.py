@@ -181,6 +181,15 @@ def test_other_errors_of_a_pipeline_stay_what_they_are(pipeline: DiffusionPipeli
 def test_a_pipeline_without_images_is_refused() -> None:
     with pytest.raises(ModelError, match="drew no images"):
         draw(lambda prompt, **_: SimpleNamespace(images=np.zeros((2, 4, 8))))
+    with pytest.raises(ModelError, match="drew no images"):
+        draw(lambda prompt, **_: SimpleNamespace(audios=np.zeros((2, 44100))))
+
+
+def test_a_pipeline_that_wants_more_than_a_prompt_says_so() -> None:
+    def controlled(prompt: list[str], image: Any, **_: Any) -> None: ...
+
+    with pytest.raises(InputError, match="refuses its settings: saw .* argument: 'image'"):
+        draw(controlled)
 
 
 def test_guidance_goes_where_the_pipeline_takes_it(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def run_pipeline(pipeline: DiffusionPipeline, **settings: Any) -> list[Generated
     if output is None:  # here the frames that held the memory are gone
         free_memory()
         raise _does_not_fit(len(settings["prompt"]))
-    pixels = np.asarray(output.images)
+    pixels = np.asarray(getattr(output, "images", None))
     if pixels.ndim != 4 or pixels.shape[-1] != 3:
         raise ModelError("the generator drew no images", expected="(n, h, w, 3)",
                          seen=str(pixels.shape))  # fmt: skip
@@ -197,7 +197,7 @@ def _call(pipeline: DiffusionPipeline, settings: dict[str, Any]) -> Any:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a side, or an argument it cannot do without
         raise InputError("the generator refuses its settings", seen=first_line(error)) from error
     return None
 
