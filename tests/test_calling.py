@@ -188,7 +188,7 @@ def test_a_pipeline_without_images_is_refused() -> None:
 def test_a_pipeline_that_wants_more_than_a_prompt_says_so() -> None:
     def controlled(prompt: list[str], image: Any, **_: Any) -> None: ...
 
-    with pytest.raises(InputError, match="refuses its settings: saw .* argument: 'image'"):
+    with pytest.raises(InputError, match=r"refuses its settings: saw .* argument: 'image'"):
         draw(controlled)
 
 
