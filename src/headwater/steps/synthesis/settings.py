@@ -27,6 +27,8 @@ OWN_SETTINGS = {
 """What each way to come by captions may be told."""
 NOT_CONTENT = ("block", "concurrency", "key")
 """What changes how captions are made and not what they say."""
+PRIVATE = frozenset("@?#")
+"""Signs behind or before which an address has what may be secret."""
 NEEDS = {
     "model": ("model",),
     "endpoint": ("model", "url"),
@@ -72,6 +74,8 @@ class Writing(BaseModel):
         for name in NEEDS.get(self.by, ()):
             if not getattr(self, name):
                 raise ValueError(f"captions by {self.by} need {name}")
+        if self.url and not PRIVATE.isdisjoint(self.url):  # a recipe is copied into its study
+            raise ValueError("the url has a user, password, query or fragment; keys stay outside")
         return self
 
 
