@@ -5,6 +5,7 @@ plots.py  numbers -> matplotlib charts        svg.py    a chart as SVG that foll
 views.py  tables and bars as the page shows them
 frame.py  what all pages share                doctor.py  findings of the doctor, as HTML
 label.py  pictures to be labelled, as HTML     calibration.py  pairs around a threshold, as HTML
+composition.py  what captions say of each class, as a map
 """
 
 from headwater.report.data import ReportData
