@@ -112,7 +112,7 @@ def caption_inputs(how: Writing, pairs: Path | None = None, *, task: Task) -> di
         task: whose domain and backgrounds they may speak of; its digest does not hold these.
 
     Raises:
-        InputError: no such file, or an address that nothing may be recorded of.
+        InputError: no such file.
         SetError: no such set.
         ModelError: no such model.
     """
@@ -122,7 +122,6 @@ def caption_inputs(how: Writing, pairs: Path | None = None, *, task: Task) -> di
     if how.by in ("model", "captioner"):
         inputs["model"] = _model_digest(str(how.model))
     if how.by == "endpoint":
-        _check_url(str(how.url))
         inputs["model"] = str(how.model)
     if how.by == "file":
         inputs["captions"] = _file_digest(Path(str(how.path)))
@@ -293,12 +292,6 @@ def _file_digest(path: Path) -> str:
     if not file.is_file():
         raise InputError("no captions there", expected=f"a file {path}", seen="nothing there")
     return digest_file(file)
-
-
-def _check_url(url: str) -> None:
-    from headwater.synthesize.captions.caller import check_url
-
-    check_url(url)
 
 
 def _model_digest(model: str) -> str:
