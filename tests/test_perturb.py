@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AutoencoderTiny,
     DDIMScheduler,
     DDPMPipeline,
     DiffusionPipeline,
@@ -362,3 +363,15 @@ def test_what_the_images_were_like_before_and_after_is_told(tmp_path: Path) -> N
     assert (told["before"]["codecs"], told["after"]["codecs"]) == ({"PNG": 1.0}, {"JPEG": 1.0})
     assert told["before"]["short_side"]["median"] == 48
     assert told["after"]["short_side"]["median"] == 32
+
+
+def test_a_tiny_autoencoder_will_do_as_well(
+    pipeline: DiffusionPipeline, garden: list[Image8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
+    )  # fmt: skip
+    monkeypatch.setattr(pipeline, "vae", tiny)
+    made = perturb_images(pipeline, garden, PROMPTS, gamma=AUTOENCODER, keys=KEYS, seed=0)
+    assert {one.image.shape for one in made} == {(SIDE, SIDE, 3)}

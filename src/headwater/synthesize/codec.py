@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from numpy.typing import NDArray
 
@@ -29,10 +29,10 @@ class Codec:
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         vae = getattr(pipeline, "vae", None)
-        if not isinstance(vae, AutoencoderKL):
+        if not isinstance(vae, AutoencoderKL | AutoencoderTiny):
             raise ModelError(
                 f"{type(pipeline).__name__} has no autoencoder of images",
-                expected="an AutoencoderKL", seen=type(vae).__name__,
+                expected="an AutoencoderKL or AutoencoderTiny", seen=type(vae).__name__,
                 do="Leave this control out.",
             )  # fmt: skip
         self.vae = vae
