@@ -363,7 +363,16 @@ def _record(this: Step) -> Json:
 
 def versions() -> dict[str, str]:
     """The versions that decide results: Python, Headwater, and the libraries that compute."""
-    names = ("headwater", "numpy", "polars", "pillow", "torch", "open_clip_torch", "diffusers")
+    names = (
+        "headwater",
+        "numpy",
+        "polars",
+        "pillow",
+        "torch",
+        "open_clip_torch",
+        "diffusers",
+        "transformers",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:
