@@ -77,7 +77,11 @@ def test_codec_and_resizing_cost_less_than_a_random_generator(garden: Path, task
     alike = [column.alike for column in told.columns]
     assert away[0] < 3 < min(away[1:])
     assert alike[0] == 1 and max(alike[1:]) < 0.5
-    assert told.sentence == "A copy detector knows most images again at gamma 0 alone."
+    first, codec, last = (f"{away[at]:.1f}" for at in (0, 1, 3))
+    assert told.sentence == (
+        f"Pixels move by {first} at gamma 0, {codec} by the autoencoder and {last} at gamma 1,"
+        " in gray levels of 255."
+    )
 
 
 def test_the_same_sets_make_the_same_page(garden: Path, task: Task, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ shape and size take no part in it. `report/strip.py` makes the page.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -185,15 +184,17 @@ def _record(source: Path, folder: Path) -> Json:
 
 
 def _sentence(gammas: Sequence[Gamma], columns: Sequence[Column]) -> str:
-    """Up to which gamma a copy detector knows the originals again, in a sentence."""
-    told = [both for both in zip(gammas, columns, strict=True) if both[0] != AUTOENCODER]
-    known = [gamma_name(g) for g, _ in takewhile(lambda both: (both[1].alike or 0) > 0.5, told)]
-    if not known:
-        return "A copy detector knows most images again at no gamma."
-    if len(known) == len(told):
-        return "A copy detector knows most images again at every gamma."
-    until = "at gamma 0 alone" if known == ["0"] else f"up to gamma {known[-1]}"
-    return f"A copy detector knows most images again {until}."
+    """How far pixels are from the originals, at the controls and at the largest gamma."""
+    told = [
+        f"{column.away:.1f} {'by the autoencoder' if at == AUTOENCODER else f'at gamma {at:g}'}"
+        for at, column in zip(gammas, columns, strict=True)
+        if column.away is not None and at in (0, AUTOENCODER, gammas[-1])
+    ]
+    if not told:
+        return "No image is valid at every gamma."
+    *others, last = told
+    listed = f"{', '.join(others)} and {last}" if others else last
+    return f"Pixels move by {listed}, in gray levels of 255."
 
 
 def _notes(settings: Json, paired: pl.DataFrame, task: Task) -> list[str]:
