@@ -22,7 +22,7 @@ from headwater.store import contents, read_json
 
 NOT_RESULTS = ("step.json", "started.json", "cost.parquet")
 SOURCES = ("captions", "neighbors", "random", "synthetic", "labelled")
-PERTURBED = ("perturbed-0.0", "perturbed-0.3", "perturbed-0.6")
+PERTURBED = ("perturbed-0.0", "autoencoder", "perturbed-0.3", "perturbed-0.6")
 
 
 def demo(out: Path, cache: Path) -> subprocess.Popen[str]:
