@@ -5,7 +5,6 @@ Both ways to use a generator end here: `images.py` draws from captions, `perturb
 
 from __future__ import annotations
 
-import gc
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from headwater.decode import Image8
 from headwater.errors import InputError, ModelError, RunError, first_line
 from headwater.float32 import full_float32
 from headwater.synthesize.generator import library_silence
+from headwater.synthesize.memory import free_memory, is_out_of_memory
 
 NAN = "not a number in the image"
 BLANK = "blank image"
@@ -27,12 +27,6 @@ UNSAFE = "flagged by the safety checker"
 BLANK_SPREAD = 2  # gray levels; an image that varies less than this shows nothing
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")  # of Stable Diffusion's family, of IF's
-
-# What allocators of CPU, CUDA and MPS say; only CUDA's has an exception of its own.
-FULL = (
-    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory",
-    "alloc_failed", "invalid buffer size",
-)  # fmt: skip
 
 
 class Generated(NamedTuple):
@@ -138,29 +132,6 @@ def guide(pipeline: DiffusionPipeline, guidance: float | None, *, count: int) ->
     if guidance <= 1:
         return {"true_cfg_scale": 1.0}
     return {"true_cfg_scale": guidance, "negative_prompt": [" "] * count}
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of whatever device, is full.
-
-    Example:
-        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-        True
-        >>> is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-        False
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in FULL)
-
-
-def free_memory() -> None:
-    """Give back what torch keeps for later, so that a smaller block finds it in one piece."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def load_generator(
         name_or_folder: a folder with a `model_index.json`, or a name on the Hugging Face Hub.
         device: as torch names it; None is the GPU where there is one, else the CPU.
         scheduler: "ddim" (the paper's choice), "own" (as the pipeline came), or "auto": DDIM
-            where the pipeline can use it, else its own. `chosen` tells which it was.
+            where the pipeline can use it, else its own.
         precision: of the weights: "float32", "float16" or "bfloat16".
 
     Raises:
@@ -84,26 +84,6 @@ def find_generator(name_or_folder: str | Path) -> Path:
         folder = _download(str(name_or_folder))
     read_index(folder)
     return folder
-
-
-def chosen(pipeline: DiffusionPipeline) -> dict[str, str]:
-    """What "auto" and the folder came to, for records.
-
-    Returns:
-        Classes of `pipeline` and `scheduler`, `precision`, and the `safety_checker`: on or none.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> tiny = SimpleNamespace(scheduler=DDIMScheduler(), dtype=torch.float32)
-        >>> list(chosen(tiny).values())
-        ['SimpleNamespace', 'DDIMScheduler', 'float32', 'none']
-    """
-    return {
-        "pipeline": type(pipeline).__name__,
-        "scheduler": type(pipeline.scheduler).__name__,
-        "precision": str(pipeline.dtype).removeprefix("torch."),
-        "safety_checker": "none" if getattr(pipeline, "safety_checker", None) is None else "on",
-    }
 
 
 def generator_digest(name_or_folder: str | Path) -> str:

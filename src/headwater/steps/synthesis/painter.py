@@ -13,8 +13,8 @@ import torch
 from diffusers import DiffusionPipeline
 
 from headwater.engine import worker_slot
-from headwater.synthesize.calling import free_memory
 from headwater.synthesize.generator import find_generator, load_generator
+from headwater.synthesize.memory import free_memory
 
 PARTS = 32  # so many, that every worker has some and a kill costs little
 LEAST, MOST = 32, 256  # images a part

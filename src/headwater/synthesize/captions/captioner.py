@@ -23,12 +23,12 @@ from headwater.decode import Image8
 from headwater.errors import ModelError, first_line
 from headwater.float32 import full_float32
 from headwater.store import digest_value
+from headwater.synthesize.captions.batches import lines_in_blocks
 from headwater.synthesize.captions.checkpoint import (
     find_model,
     model_digest,
     open_model,
     opening,
-    out_of_memory,
     shown_name,
     silence,
     text_ends,
@@ -104,27 +104,10 @@ class Captioner:
             ModelError: the model cannot look at such images.
             RunError: it computes NaN, or memory does not suffice for one image.
         """
-        blocks = (images[at : at + self.block] for at in range(0, len(images), self.block))
-        return [line for block in blocks for line in self._describe_block(block)]
-
-    def _describe_block(self, images: Sequence[Image8]) -> list[str]:
-        try:
-            texts, sure = self._look(images)
-        except torch.OutOfMemoryError:
-            if len(images) == 1:
-                raise out_of_memory(self.name) from None
-            texts = None
-        if texts is None:  # out of the handler, which would hold on to what is to be freed
-            half = (len(images) + 1) // 2
-            return self._describe_block(images[:half]) + self._describe_block(images[half:])
-        lines = [clean_line(text) for text in texts]
-        for row, image in enumerate(images):
-            if not sure[row] and len(images) > 1:
-                [lines[row]] = self._describe_block([image])
-        return lines
+        return lines_in_blocks(images, self._look, block=self.block, name=self.name)
 
     def _look(self, images: Sequence[Image8]) -> tuple[list[str], list[bool]]:
-        """What the model says of each image, and whether all of it is certain."""
+        """The lines of some images, and whether each is certain."""
         chooser = Chooser(len(images))
         with torch.inference_mode(), full_float32(), silence():
             grown = self.model.generate(
@@ -134,7 +117,8 @@ class Captioner:
             )  # fmt: skip
         rows = chooser.chosen(grown, ends=self._ends)
         texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
-        return texts, [chooser.is_sure(at, len(row) + 1) for at, row in enumerate(rows)]
+        lines = [clean_line(text) for text in texts]
+        return lines, [chooser.is_sure(at, len(row) + 1) for at, row in enumerate(rows)]
 
     def _prepare(self, images: list[Image.Image]) -> Any:
         try:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig
 from transformers.utils import logging
 
-from headwater.errors import ModelError, RunError, first_line
+from headwater.errors import ModelError, first_line
 from headwater.store import digest_file, digest_value
 
 CONFIG = "config.json"
@@ -150,14 +150,6 @@ def silence() -> Iterator[None]:
         logging.set_verbosity(told)
         if bars:
             logging.enable_progress_bar()
-
-
-def out_of_memory(name: str) -> RunError:
-    """The line for a model that has no room for a single row."""
-    return RunError(
-        f"the model {name} does not fit into memory", expected="room for one caption at a time",
-        do="Take a smaller model, or a larger device.",
-    )  # fmt: skip
 
 
 def _ends_only(told: GenerationConfig) -> GenerationConfig:

@@ -2,7 +2,7 @@
 
 Rows are computed side by side, and then a sum of many numbers may differ in its last digits with
 the rows beside it. Where a choice was so close that those digits could decide it, the row is marked
-as unsure, and whoever asked has it written again alone (`language_model.py`, `captioner.py`).
+as unsure, and `batches.py` has it written again alone.
 Random numbers come from one stream a row.
 """
 

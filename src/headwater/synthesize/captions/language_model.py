@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from headwater.errors import ModelError, first_line
 from headwater.float32 import full_float32
 from headwater.store import digest_value, stable_seed
+from headwater.synthesize.captions.batches import lines_in_blocks
 from headwater.synthesize.captions.checkpoint import (
     find_model,
     model_digest,
     open_model,
     opening,
-    out_of_memory,
     shown_name,
     silence,
     text_ends,
@@ -112,25 +112,15 @@ class LanguageModel:
             ModelError: the model reads too few tokens for a prompt and a caption.
             RunError: it computes NaN, or memory does not suffice for one caption.
         """
-        blocks = (asks[at : at + self.block] for at in range(0, len(asks), self.block))
-        return [caption for block in blocks for caption in self._write_block(block, seed)]
+        return lines_in_blocks(
+            asks, lambda some: self._answer(some, seed), block=self.block, name=self.name
+        )
 
-    def _write_block(self, asks: Sequence[Ask], seed: int) -> list[str]:
+    def _answer(self, asks: Sequence[Ask], seed: int) -> tuple[list[str], list[bool]]:
+        """The captions of some asks, and whether each is certain."""
         prompts = [self._encode(ask, seed) for ask in asks]
-        try:
-            texts, sure = self._complete(prompts, [stable_seed(seed, *ask) for ask in asks])
-        except torch.OutOfMemoryError:
-            if len(asks) == 1:
-                raise out_of_memory(self.name) from None
-            texts = None
-        if texts is None:  # out of the handler, which would hold on to what is to be freed
-            half = (len(asks) + 1) // 2
-            return self._write_block(asks[:half], seed) + self._write_block(asks[half:], seed)
-        captions = [clean(text, ask) for text, ask in zip(texts, asks, strict=True)]
-        for row, ask in enumerate(asks):
-            if not sure[row] and len(asks) > 1:
-                [captions[row]] = self._write_block([ask], seed)
-        return captions
+        texts, sure = self._complete(prompts, [stable_seed(seed, *ask) for ask in asks])
+        return [clean(text, ask) for text, ask in zip(texts, asks, strict=True)], sure
 
     def _check_tokenizer(self) -> None:
         # Where its files are missing, transformers makes an empty one and says nothing.
