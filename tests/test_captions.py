@@ -70,6 +70,13 @@ def test_fewer_captions_are_the_first_of_more(
     assert first.height == (few * len(DIGITS) if per_class else few)
 
 
+def test_kinds_are_the_same_in_whatever_order_they_stand() -> None:
+    kinds = {"relation": 1.0, "background": 2.0, "class": 3.0}
+    turned = dict(reversed(kinds.items()))
+    captions = [write_captions(GARDEN, 40, seed=0, kinds=told) for told in (kinds, turned)]
+    assert captions[0].equals(captions[1])
+
+
 def test_per_class_counts_are_exact() -> None:
     captions = write_captions(GARDEN, per_class=7, seed=3)
     assert dict(captions["label"].value_counts().iter_rows()) == dict.fromkeys(GARDEN, 7)

@@ -287,6 +287,25 @@ def test_a_killed_run_goes_on_with_the_shards_that_are_missing(
     assert not (tmp_path / "n" / "work").exists()
 
 
+def test_what_images_gave_and_what_vectors_give_are_not_mixed(
+    garden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(garden / "pool", tmp_path / "v", clip=tiny_clip(), workers=0)
+    novelty_of(garden, tmp_path / "whole", vectors=tmp_path / "v")
+    whole = search.compare_shard
+
+    def dying(folder: Path, look: Look, shard: PoolShard) -> None:
+        if shard.number == 2:
+            raise RunError("killed")
+        whole(folder, look, shard)
+
+    with monkeypatch.context() as patch, pytest.raises(RunError):
+        patch.setattr(search, "compare_shard", dying)
+        novelty_of(garden, tmp_path / "n")
+    novelty_of(garden, tmp_path / "n", vectors=tmp_path / "v")
+    assert nearest_of(tmp_path / "n").equals(nearest_of(tmp_path / "whole"))
+
+
 def test_a_set_without_its_images_is_refused(garden: Path, tmp_path: Path) -> None:
     task: Task = make_task(tmp_path)
     source = import_set(tmp_path / "set", task, {"rose/1.png": 2000})

@@ -340,6 +340,16 @@ def test_a_captioner_goes_on_where_it_was_killed(
     assert 0 < second.seen < whole.seen
 
 
+def test_an_image_of_two_classes_is_passed_over_by_neither() -> None:
+    """Described for a fern, the last rose does not stand in for the second, unseen one."""
+    roses = [describing.Picture("rose", digest, 0) for digest in ("a", "b", "c", "d")]
+    known = {"a": "red", "b": "red", "d": "blue"}
+    [left] = describing._unseen({"rose": roses}, {"rose": 2}, known)
+    assert left.sha256 == "c"
+    assert describing._unseen({"rose": roses}, {"rose": 2}, {**known, "c": "pink"}) == []
+    assert describing._unseen({"rose": roses}, {"rose": 1}, known) == []
+
+
 def test_images_that_are_none_are_counted_and_what_repeats_is_told(
     blots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

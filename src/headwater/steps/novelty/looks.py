@@ -112,6 +112,8 @@ class VectorLook(ClipLook):
         whose: what the pool calls it, where it has those of several.
     """
 
+    name = "vectors"  # apart from what images gave, should a killed run go on with vectors
+
     def __init__(self, clip: Clip, whose: str | None) -> None:
         super().__init__(clip)
         self.whose = whose

@@ -130,13 +130,23 @@ class _Eyes:
 def _unseen(
     order: Mapping[str, Sequence[Picture]], wanted: Mapping[str, int], known: Mapping[str, str]
 ) -> list[Picture]:
-    """The images to look at next: of each label as many as it lacks lines."""
+    """The images to look at next: of each label as many as it lacks lines, none passed over.
+
+    An image that another label, or a killed run, has had described stands in for none before it:
+    else the lines would depend on what happened to be looked at first.
+    """
     found: dict[str, Picture] = {}
     for label, count in wanted.items():
-        pictures = order.get(label, [])
-        lacking = count - len(_texts(pictures, known))
-        fresh = [one for one in pictures if one.sha256 not in known]
-        found |= {one.sha256: one for one in fresh[: max(lacking, 0)]}
+        texts: set[str] = set()
+        fresh: dict[str, Picture] = {}
+        for one in order.get(label, []):
+            if len(texts) + len(fresh) >= count:
+                break
+            if one.sha256 not in known:
+                fresh[one.sha256] = one
+            elif known[one.sha256]:
+                texts.add(known[one.sha256])
+        found |= fresh
     return list(found.values())
 
 

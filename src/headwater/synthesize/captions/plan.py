@@ -171,7 +171,8 @@ def _check_kinds(kinds: Mapping[str, float], attributes: Sequence[str]) -> dict[
         raise InputError(
             "an unknown kind of caption", expected=", ".join(ALL_KINDS), seen=unknown[0]
         )
-    weights = {kind: float(weight) for kind, weight in kinds.items() if weight != 0}
+    # In one order: a record does not tell in which they were written down.
+    weights = {kind: float(kinds[kind]) for kind in ALL_KINDS if kinds.get(kind, 0) != 0}
     if not weights or not all(0 < weight < float("inf") for weight in weights.values()):
         raise InputError(
             "kinds of captions need weights", expected="at least one, none negative",
