@@ -73,6 +73,22 @@ def test_ids_that_repeat_are_not_ids(tmp_path: Path) -> None:
     ]
 
 
+def test_an_id_in_two_of_their_classes_is_one_in_each_of_the_task_s(tmp_path: Path) -> None:
+    place = write(
+        tmp_path / "mine.parquet", image=[png(1), png(2)], label=["red", "white"], id=["a", "a"]
+    )
+    told = {"apart": {"red": "rose", "white": "fern"}, "one": {"red": "rose", "white": "rose"}}
+    ids = {}
+    for name, classes in told.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(classes))
+        file = tmp_path / f"{name}.json"
+        ids[name] = [row[0] for row in imported(place, tmp_path / name, "id", classes=file)]
+    assert ids == {
+        "apart": ["imported:a", "imported:a"],
+        "one": ["imported:mine/0", "imported:mine/1"],
+    }
+
+
 def test_numbers_mean_the_names_in_the_schema(tmp_path: Path) -> None:
     names = datasets.ClassLabel(names=["tree fern", "fern", "rose"])
     features = datasets.Features({"img": datasets.Image(), "kind": names})

@@ -110,6 +110,16 @@ def test_other_captions_make_another_set(tmp_path: Path) -> None:
     assert inputs.keys() == {"images", "task"}  # as sets of folders have always had
 
 
+def test_other_names_of_numbers_make_another_set(tmp_path: Path) -> None:
+    mine = save(tmp_path / "mine", {"images/0.png": 0})
+    (mine / "metadata.csv").write_text("file_name,label\nimages/0.png,0\n")
+    (mine / "classnames.txt").write_text("rose\nfern\n")
+    import_images(mine, GARDEN, tmp_path / "set", workers=1)
+    (mine / "classnames.txt").write_text("fern\nrose\n")
+    with pytest.raises(SetError, match=r"was made differently: expected inputs.texts"):
+        import_images(mine, GARDEN, tmp_path / "set", workers=1)
+
+
 def test_of_folders_named_after_splits_the_training_one_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

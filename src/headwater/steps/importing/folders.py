@@ -96,7 +96,8 @@ class FolderImages:
         rows = sorted(wanted, key=lambda file: labels[self._by_file[file]])
         tracked = track(rows, label="looking at files", unit="files")
         inputs: Json = {"images": digest_files((file, self._folder / file) for file in tracked)}
-        told = [[f, self._told.classes.get(f), self._told.captions.get(f)] for f in rows]
+        by_file = self._by_file if self._told.tells_classes else {}
+        told = [[f, by_file.get(f), self._told.captions.get(f)] for f in rows]
         if any(row[1:] != [None, None] for row in told):
             inputs["texts"] = digest_value(told)
         cuts = lots_of(self._images[file] for file in rows)

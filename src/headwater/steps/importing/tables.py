@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from headwater.steps.importing.samples import (
 )
 
 IMAGE_NAMES = (*ALIASES["image"], "img")
-MARKS = {"key": pl.String, "class": pl.String}
+MARKS = {"key": pl.String, "label": pl.Int64}
 MAX_LOT_BYTES = 8 * LOT_BYTES  # of images that a small file unpacks to
 BLOCK = 100_000  # rows whose class and key are looked at together
 
@@ -134,13 +133,13 @@ class TableImages:
         inputs: dict[str, Any] = {"images": digest_files(self._paths)}
         if self._names:
             inputs["names"] = "\n".join(self._names)
-        lots = [lot for table in self._tables for lot in table.lots(self._names, self._by_key)]
+        by_key = self._by_key(labels)
+        lots = [lot for table in self._tables for lot in table.lots(self._names, by_key)]
         return Plan(lots, inputs)
 
-    @cached_property
-    def _by_key(self) -> bool:
-        """Whether every row has a key, and no two rows of one class share one."""
-        marks = pl.concat([mark for table in self._tables for mark in table.marks()])
+    def _by_key(self, labels: Mapping[Meant, int]) -> bool:
+        """Whether every row of a label has a key, and no two rows of one label share one."""
+        marks = pl.concat([m for table in self._tables for m in table.marks(labels, self._names)])
         return not marks["key"].has_nulls() and not marks.is_duplicated().any()
 
 
@@ -166,15 +165,18 @@ class _Table:
             found[self._columns.meant(value, names)] += count
         return found
 
-    def marks(self) -> Iterator[pl.DataFrame]:
-        """Key and class of every row as texts; no key where the table has none."""
+    def marks(self, labels: Mapping[Meant, int], names: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Key and label of every row that has a label; no key where the table has none."""
         here = self._columns
-        yield pl.DataFrame({"key": [None] * (here.key is None), "class": None}, schema=MARKS)
-        if here.key is not None:
-            wanted = dict.fromkeys([here.key, here.label or here.key])
-            for _, block in sweep(self._source, list(wanted), size=BLOCK):
-                marks = [block[here.key].alias("key"), block[here.label or here.key].alias("class")]
-                yield pl.DataFrame(marks).cast(pl.String)
+        yield pl.DataFrame({"key": [None] * (here.key is None), "label": None}, schema=MARKS)
+        if here.key is not None and here.label is not None:
+            for _, block in sweep(self._source, [*{here.key: 0, here.label: 0}], size=BLOCK):
+                theirs = block[here.label].unique().to_list()
+                means = {value: labels.get(here.meant(value, names)) for value in theirs}
+                label = block[here.label].replace_strict(means, return_dtype=pl.Int64)
+                marks = pl.DataFrame([block[here.key].cast(pl.String).alias("key"),
+                                      label.alias("label")])  # fmt: skip
+                yield marks.filter(pl.col("label").is_not_null())
 
     def lots(self, names: tuple[str, ...], by_key: bool) -> Iterator[TableLot]:
         """Rows in lots; how many follows from the size of the file, as images are most of it."""
