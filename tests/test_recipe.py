@@ -107,6 +107,14 @@ def test_an_arm_that_is_topped_up_never_stands_alone(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "again.yaml").dump() == recipe.dump()
 
 
+@pytest.mark.parametrize("place", ["  hybrid: ", "  real: "])
+def test_no_other_arm_takes_the_place_of_a_control(tmp_path: Path, place: str) -> None:
+    head, arms = HYBRID.split("\narms:")
+    mine = arms.replace(place, f"  hybrid-spread: {{source: real}}\n{place}", 1)
+    with pytest.raises(RecipeError, match=r"needs the name hybrid-spread for its control"):
+        load_recipe(write(tmp_path / "a", f"{head}\narms:{mine}"))
+
+
 def test_an_arm_that_is_topped_up_is_compared_with_its_controls(tmp_path: Path) -> None:
     pairs = wanted_pairs(load_recipe(write(tmp_path / "a", HYBRID)))
     for other in ("hybrid-spread", "hybrid-repeat", "real", "off-the-shelf"):

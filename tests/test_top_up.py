@@ -390,6 +390,14 @@ def test_a_spread_is_as_even_as_the_images_allow(sizes: Sequence[int], n: int) -
         assert count == size or count >= max(got) - 1
 
 
+def test_a_spread_has_as_many_images_where_one_says_two_attributes() -> None:
+    """Both holes can be filled (2 is red, 1 in snow), but red takes 1 first when spread."""
+    orders = {("rose", ""): [2, 3], ("fern", ""): [1],
+              ("fern", "red"): [1], ("rose", "red"): [2], ("fern", "in snow"): [1]}  # fmt: skip
+    found = spread_out({"red": 1, "in snow": 1}, orders, ["fern", "rose"])
+    assert found == {"red": [1], "in snow": [], "": [2]}
+
+
 def test_an_image_that_is_repeated_for_two_holes_is_numbered_on() -> None:
     holes = [Hole("rose", "in snow", 0, 1, 2, 2), Hole("rose", "at night", 0, 0, 1, 1)]
     repeats = repeat_rows(holes, {("rose", "in snow"): [7], ("rose", ""): [7, 8]})

@@ -92,6 +92,8 @@ def with_controls(value: Any) -> Any:
                 raise ValueError(
                     f"arm {name} needs the name {name}{ending} for a source of its own"
                 )
+            if ending and f"{name}{ending}" in value["arms"]:
+                raise ValueError(f"arm {name} needs the name {name}{ending} for its control")
             sources[f"{name}{ending}"] = {"top_up": {**arm["top_up"], "how": how}}
             arms[f"{name}{ending}"] = {"source": f"{name}{ending}", **others}
     return {**value, "sources": sources, "arms": arms}

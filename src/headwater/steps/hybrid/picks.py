@@ -137,6 +137,9 @@ def spread_out(
 ) -> dict[str, list[int]]:
     """As many rows of every attribute, over all classes evenly: classes take turns.
 
+    Images that say two attributes can leave one of them short; others then make up the number, so
+    that the control has as many images as the top-up.
+
     Args:
         added: attribute -> images that the top-up adds for it.
         orders: of the set that fills.
@@ -147,18 +150,21 @@ def spread_out(
         >>> spread_out({"": 3}, orders, ["rose", "fern"])
         {'': [5, 8, 6]}
     """
-    turns = {
-        attribute: [
-            row
-            for _, _, row in sorted(
-                (turn, place, row)
-                for place, label in enumerate(labels)
-                for turn, row in enumerate(orders.get((label, attribute), ()))
-            )
-        ]
-        for attribute in added
-    }
-    return dict(zip(added, take((turns[a], n) for a, n in added.items()), strict=True))
+
+    def turns(attribute: str) -> list[int]:
+        rows = (
+            (turn, place, row)
+            for place, label in enumerate(labels)
+            for turn, row in enumerate(orders.get((label, attribute), ()))
+        )
+        return [row for _, _, row in sorted(rows)]
+
+    demands = [(turns(attribute), n) for attribute, n in added.items()]
+    found = dict(zip(added, take(demands), strict=True))
+    short = sum(added.values()) - sum(map(len, found.values()))
+    if short and ANY not in added:
+        found[ANY] = take([*demands, (turns(ANY), short)])[-1]
+    return found
 
 
 def repeat_rows(holes: Iterable[Hole], orders: Orders) -> list[list[Repeat]]:
