@@ -17,6 +17,7 @@ from headwater.synthesize.captions.decoding import Chooser, Sampler
 from headwater.synthesize.captions.instructions import clean, prompt
 from headwater.synthesize.captions.language_model import LanguageModel
 from headwater.synthesize.captions.writer import Ask
+from headwater.synthesize.opening import POINTER
 
 TOKENS = 24
 
@@ -266,6 +267,10 @@ def without_a_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+def without_git_lfs(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(POINTER + b"/spec/v1\noid sha256:00\nsize 9\n")
+
+
 def with_a_broken_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -278,7 +283,8 @@ def with_code_of_its_own(folder: Path) -> None:
 
 BROKEN = {
     pickled: "are a pickle, .* saw pytorch_model.bin. If you trust it, convert it once",
-    half_written: "model.safetensors of broken is half written",
+    half_written: "the model broken is not whole: saw model.safetensors: ",
+    without_git_lfs: "saw model.safetensors: a pointer of Git LFS. Run `git lfs pull`",
     without_weights: "no weights in broken: expected model.safetensors",
     without_a_shard: "half there: expected model-00001-of-00002.safetensors",
     with_an_index_out_of_the_folder: "names no files",

@@ -16,7 +16,8 @@ from tests.tiny_pipeline import build_tiny_flow_pipeline, build_tiny_pipeline, o
 
 from headwater.errors import ModelError
 from headwater.synthesize.generator import generator_digest, load_generator
-from headwater.synthesize.vetting import POINTER, check_kind, vet_pipeline
+from headwater.synthesize.opening import POINTER
+from headwater.synthesize.vetting import check_kind, vet_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

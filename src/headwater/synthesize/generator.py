@@ -7,8 +7,8 @@ Weights come from safetensors only, nothing is unpickled and no code of a pipeli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from headwater.errors import InputError, ModelError, first_line
 from headwater.store import digest_folder
+from headwater.synthesize.opening import check_name, put_on, quiet
 from headwater.synthesize.vetting import called, conversion, read_index, vet_pipeline
 
 SCHEDULERS = ("auto", "ddim", "own")
@@ -70,7 +71,7 @@ def load_generator(
     pipeline.set_progress_bar_config(disable=True)
     if scheduler == "ddim" or (scheduler == "auto" and _can_use_ddim(pipeline)):
         pipeline.scheduler = _ddim(pipeline)
-    return _move(pipeline, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return put_on(pipeline, device, what="generator")
 
 
 def find_generator(name_or_folder: str | Path) -> Path:
@@ -113,23 +114,9 @@ def native_size(pipeline: DiffusionPipeline) -> tuple[int, int]:
     return height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor
 
 
-@contextmanager
-def library_silence() -> Iterator[None]:
+def library_silence() -> AbstractContextManager[None]:
     """Keep the libraries from showing bars and advice of their own; then as it was before."""
-    logs = (diffusers_logging, transformers_logging)
-    told = [log.get_verbosity() for log in logs]
-    switches = [log for log in logs if log.is_progress_bar_enabled()]
-    for log in logs:
-        log.set_verbosity(log.CRITICAL)
-    for log in switches:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, level in zip(logs, told, strict=True):
-            log.set_verbosity(level)
-        for log in switches:
-            log.enable_progress_bar()
+    return quiet(diffusers_logging, transformers_logging)
 
 
 def _check_known(what: str, name: str, known: Sequence[str]) -> None:
@@ -153,17 +140,8 @@ def _ddim(pipeline: DiffusionPipeline) -> DDIMScheduler:
     return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
 
 
-def _move(pipeline: DiffusionPipeline, device: str) -> DiffusionPipeline:
-    try:
-        return pipeline.to(device)
-    except (RuntimeError, AssertionError) as error:  # an unknown, absent or full device
-        raise ModelError(f"cannot put the generator on {device}", seen=first_line(error)) from error
-
-
 def _download(name: str) -> Path:
-    if name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
-        raise ModelError("no generator there", expected="a folder", seen=Path(name).name,
-                         do="Check the path.")  # fmt: skip
+    check_name(name, what="generator")
     try:
         with library_silence():
             return Path(DiffusionPipeline.download(name, use_safetensors=True))

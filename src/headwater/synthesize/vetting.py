@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline, pipelines
 from diffusers.pipelines import auto_pipeline
-from safetensors import SafetensorError, safe_open
 
-from headwater.errors import ModelError, first_line
+from headwater.errors import ModelError
+from headwater.synthesize.opening import check_weights, read_object
 
 INDEX = "model_index.json"
 STEMS = ("diffusion_pytorch_model", "model")  # of the weights of diffusers, of transformers
@@ -28,7 +27,6 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 NEEDED = ("prompt", "generator", "num_inference_steps", "output_type")
 OTHERS = ("image", "mask_image", "control_image", "video", "num_frames", "audio_length_in_s")
 CACHED = "models--"
-POINTER = b"version https://git-lfs"  # what stands in a file that Git LFS has not fetched
 
 AGAIN = "Fetch the whole pipeline again."
 
@@ -134,7 +132,8 @@ def _vet_part(folder: Path, part: str, library: str, name: str) -> None:
     if not weights:
         raise _no_weights(place, folder=folder)
     for path in weights:
-        _vet_weights(path, folder=folder)
+        shown = f"{path.parent.name}/{path.name}"
+        check_weights(path, shown=shown, what=f"the generator {called(folder)}", do=AGAIN)
 
 
 def _weights(place: Path, *, folder: Path) -> Iterator[Path]:
@@ -206,30 +205,9 @@ def _shards(path: Path, *, folder: Path) -> Iterator[Path]:
         yield shard
 
 
-def _vet_weights(path: Path, *, folder: Path) -> None:
-    pointer = False
-    try:
-        with path.open("rb") as file:
-            pointer = file.read(len(POINTER)) == POINTER
-        if not pointer:
-            with safe_open(path, "pt"):  # reads the head and holds it against the file's length
-                return
-        seen = "a pointer of Git LFS"
-    except (SafetensorError, OSError) as error:
-        seen = first_line(error)
-    raise ModelError(
-        f"the generator {called(folder)} is not whole",
-        seen=f"{path.parent.name}/{path.name}: {seen}",
-        do="Run `git lfs pull` in it." if pointer else AGAIN,
-    )  # fmt: skip
-
-
 def _read_json(path: Path, *, of: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
+    value = read_object(path)
+    if value is None:
         raise ModelError(f"the {path.name} of {called(of)} is not JSON", do=AGAIN)
     return value
 

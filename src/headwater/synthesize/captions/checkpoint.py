@@ -6,20 +6,24 @@ opened here: `language_model.py` and `captioner.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig
 from transformers.utils import logging
 
 from headwater.errors import ModelError, first_line
 from headwater.store import digest_file, digest_value
+from headwater.synthesize.opening import (
+    check_name,
+    check_weights,
+    put_on,
+    quiet,
+    read_object,
+)
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -105,7 +109,7 @@ def open_model(auto: Any, folder: Path, *, device: str | None) -> Any:
     for part in model.modules():
         if getattr(part, "generation_config", None) is not None:
             part.generation_config = _ends_only(part.generation_config)
-    return _move(model.float().eval(), device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return put_on(model.float().eval(), device, what="model")
 
 
 def text_ends(model: Any, tokenizer: Any) -> list[int]:
@@ -138,18 +142,9 @@ def opening(folder: Path) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
-@contextmanager
-def silence() -> Iterator[None]:
+def silence() -> AbstractContextManager[None]:
     """Keep transformers from showing bars and advice of its own."""
-    told, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(told)
-        if bars:
-            logging.enable_progress_bar()
+    return quiet(logging)
 
 
 def _ends_only(told: GenerationConfig) -> GenerationConfig:
@@ -168,14 +163,8 @@ def _check_weights(folder: Path) -> None:
                 f"the model {folder.name} is half there", expected=path.name, seen="no such file",
                 do="Get the model again.",
             )  # fmt: skip
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"{path.name} of {folder.name} is half written or no safetensors file",
-                seen=first_line(error), do="Get the model again.",
-            ) from None  # fmt: skip
+        check_weights(path, shown=path.name, what=f"the model {folder.name}",
+                      do="Get the model again.")  # fmt: skip
 
 
 def _wanted_files(folder: Path) -> list[Path]:
@@ -210,27 +199,15 @@ def _no_safetensors(folder: Path) -> ModelError:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
+    value = read_object(path)
+    if value is None:
         raise ModelError(f"the {path.name} of {path.parent.name} is no JSON object",
                          do="Get the model again.")  # fmt: skip
     return value
 
 
-def _move(model: Any, device: str) -> Any:
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:  # an unknown, absent or full device
-        raise ModelError(f"cannot put the model on {device}", seen=first_line(error)) from error
-
-
 def _download(name: str) -> Path:
-    if name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
-        raise ModelError("no model there", expected="a folder", seen=Path(name).name,
-                         do="Check the path.")  # fmt: skip
+    check_name(name, what="model")
     try:
         return Path(snapshot_download(name, allow_patterns=list(READ), ignore_patterns=["*/*"]))
     except Exception as error:  # no such name, no network
