@@ -26,7 +26,7 @@ from headwater.steps.synthesis.captions import (
     task_captions,
     write_task_captions,
 )
-from headwater.steps.synthesis.settings import Synthesis
+from headwater.steps.synthesis.settings import Synthesis, Writing
 from headwater.store import digest_folder, read_step, step
 from headwater.synthesize.captions import SCHEMA, write_captions
 from headwater.synthesize.captions.backgrounds import FLOWERS, GENERAL
@@ -253,6 +253,13 @@ def test_an_endpoint_writes_captions_and_its_key_nowhere(
     written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not any(b"sk-0123456789" in data for data in written)
     assert read_step(tmp_path / "out")["inputs"]["model"] == "tiny"
+
+
+def test_the_record_of_a_served_model_has_no_path() -> None:
+    told = {"by": "endpoint", "url": "http://localhost/v1"}
+    for model, shown in (("/srv/models/small", "small"), ("someone/small", "someone/small")):
+        written = Writing.model_validate({**told, "model": model})
+        assert caption_inputs(written, task=GARDEN)["model"] == shown
 
 
 def test_what_is_no_address_is_refused_and_binds_nobody(tmp_path: Path) -> None:

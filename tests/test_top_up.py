@@ -256,12 +256,14 @@ def test_a_killed_top_up_goes_on_and_ends_with_the_same_bytes(
     assert digest_folder(out) == digest_folder(whole)
 
 
+@pytest.mark.parametrize("shards", [2, 3])
 def test_a_set_that_has_changed_is_topped_up_anew(
-    tmp_path: Path, task: Task, real: Path, painted: Path
+    tmp_path: Path, task: Task, real: Path, painted: Path, shards: int
 ) -> None:
     out = tmp_path / "out"
     top_up(real, painted, task, out, how=asked(5))
-    fewer = make_set(tmp_path / "fewer", REAL[:-1], name="web", score="clip_score", pixels="JPEG")
+    how: dict[str, Any] = {"name": "web", "score": "clip_score", "pixels": "JPEG"}
+    fewer = make_set(tmp_path / "fewer", REAL[:-1], shards=shards, **how)
     top_up(fewer, painted, task, out, how=asked(5))
     assert per_class(out, source="synthetic") == {"fern": 4, "moss": 5}
     top_up(fewer, painted, task, tmp_path / "fresh", how=asked(5))

@@ -65,6 +65,7 @@ def make_parts(
     missing = [
         (number, job) for number, job in enumerate(jobs) if not _is_made(folder, number, len(jobs))
     ]
+    _drop_others(folder, len(jobs))
     make = partial(_make, folder, work, len(jobs))
     run_shards(
         make, missing, engine=engine, workers=workers, label=label, unit=unit,
@@ -157,6 +158,14 @@ def _make(
     # Decisions come last: a set that begins anew has its old shards still, but no decisions.
     write_table(shard_path(folder, number, shards), to_pairs(part.pairs))
     write_table(_decisions_path(folder, number), part.decisions)
+
+
+def _drop_others(folder: Path, shards: int) -> None:
+    """Delete shards of another number of them, which a set that begins anew may still have."""
+    own = {shard_path(folder, number, shards) for number in range(shards)}
+    for path in (folder / "data").glob("pairs-*.parquet"):
+        if path not in own:
+            path.unlink()
 
 
 def _is_made(folder: Path, number: int, shards: int) -> bool:

@@ -46,7 +46,7 @@ from headwater.synthesize.captions.given import (
 )
 from headwater.synthesize.captions.plan import draw_labels
 from headwater.synthesize.captions.rounds import SETTLED, count_refusals, settle_captions
-from headwater.synthesize.captions.writer import Writer
+from headwater.synthesize.captions.writer import Writer, served_name
 from headwater.task import Task
 
 AT_ONCE = 8
@@ -122,7 +122,7 @@ def caption_inputs(how: Writing, pairs: Path | None = None, *, task: Task) -> di
     if how.by in ("model", "captioner"):
         inputs["model"] = _model_digest(str(how.model))
     if how.by == "endpoint":
-        inputs["model"] = str(how.model)
+        inputs["model"] = served_name(str(how.model))
     if how.by == "file":
         inputs["captions"] = _file_digest(Path(str(how.path)))
     if how.by in ("alt_text", "captioner") and pairs is not None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headwater.errors import InputError, plain
+from headwater.errors import InputError
 from headwater.store import digest_value, stable_seed
 from headwater.synthesize.captions.caller import Caller, Patience, TryLaterError, check_url, excerpt
 from headwater.synthesize.captions.instructions import clean, conversation, instructions_digest
-from headwater.synthesize.captions.writer import Ask
+from headwater.synthesize.captions.writer import Ask, served_name
 
 PATH = "/chat/completions"
 
@@ -58,10 +58,7 @@ class Endpoint:
         if not model.strip():
             raise InputError("an endpoint needs the name of a model", seen="none")
         self.url = check_url(url).removesuffix(PATH)
-        # Some servers call a model by its folder; a record has no paths.
-        self.name = (
-            plain(model).rsplit("/", 1)[-1] if model.startswith(("/", "~")) else plain(model)
-        )
+        self.name = served_name(model)
         self._model = model
         self.temperature, self.top_p, self.tokens = temperature, top_p, tokens
         self._caller = Caller(self.url + PATH, key=key, concurrency=concurrency, patience=patience)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from headwater.errors import plain
+
 
 class Ask(NamedTuple):
     """One caption that is wanted, or a place a class may be found in (kind `place`)."""
@@ -26,6 +28,17 @@ class Ask(NamedTuple):
     """How many asks of the same label, kind and setting come before it."""
     attempt: int
     """0, then 1, 2, ... where an earlier answer could not be used."""
+
+
+def served_name(model: str) -> str:
+    """What a model that a server knows is called in records: some servers call it by its folder.
+
+    Example:
+        >>> served_name("someone/small-model"), served_name("/srv/models/small-model")
+        ('someone/small-model', 'small-model')
+    """
+    name = plain(model)
+    return name.rstrip("/").rpartition("/")[2] if name.startswith(("/", "~")) else name
 
 
 class Writer(Protocol):
