@@ -29,7 +29,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from headwater.cost import read_costs, sum_costs, tell_cost
 from headwater.steps.synthesis.painter import open_painter
 from headwater.steps.synthesis.settings import Synthesis
-from headwater.steps.synthesis.synthesize import CAPTIONS, synthesize
+from headwater.steps.synthesis.synthesize import synthesize
+from headwater.synthesize.captions.given import CAPTIONS
 from headwater.synthesize.generator import library_silence
 from headwater.synthesize.images import noise
 from headwater.task import load_task

@@ -28,11 +28,12 @@ from headwater.steps.synthesis import synthesize as module
 from headwater.steps.synthesis.ledger import BLOCKS, join_blocks
 from headwater.steps.synthesis.painter import close_painter, open_painter
 from headwater.steps.synthesis.settings import Synthesis
-from headwater.steps.synthesis.synthesize import CAPTIONS, synthesize
+from headwater.steps.synthesis.synthesize import synthesize
 from headwater.store import digest_file, read_json, read_step
 from headwater.synthesize import images
 from headwater.synthesize.calling import BLANK, UNSAFE, Generated, OutOfMemoryError, run_pipeline
 from headwater.synthesize.captions import SCHEMA, repeated_captions
+from headwater.synthesize.captions.given import CAPTIONS
 from headwater.synthesize.images import generate_images
 from headwater.task import Task, load_task
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from headwater.cost import COST, SCHEMA, Cost, cost_table
+from headwater.progress import say
 from headwater.store import WORK, read_json, write_json, write_table
 
 BLOCKS = "blocks.json"
@@ -48,7 +49,7 @@ def smaller_blocks(folder: Path, part: int) -> Blocks:
 
 
 def write_blocks(folder: Path, starts: Sequence[int], *, block: int) -> int:
-    """Write `blocks.json` if memory made any block smaller; how often it did.
+    """Write `blocks.json` and say so if memory made any block smaller; how often it did.
 
     Args:
         folder: of a set whose parts are all there.
@@ -59,7 +60,10 @@ def write_blocks(folder: Path, starts: Sequence[int], *, block: int) -> int:
     if any(smaller):
         told = join_blocks(starts, smaller, block=block)
         write_json(folder / BLOCKS, {"block": block, "blocks": told})
-    return sum(map(len, smaller))
+    halved = sum(map(len, smaller))
+    if halved:
+        say(f"memory made blocks smaller {halved:,} times: see {BLOCKS}")
+    return halved
 
 
 def join_blocks(starts: Sequence[int], smaller: Sequence[Blocks], *, block: int) -> Blocks:

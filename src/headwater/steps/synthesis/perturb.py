@@ -27,7 +27,7 @@ from headwater.steps.agreement import KEY, check_classes
 from headwater.steps.curation.refusals import refuse_waiting
 from headwater.steps.sets import finish_set, make_parts
 from headwater.steps.synthesis.easel import UNIT
-from headwater.steps.synthesis.ledger import BLOCKS, write_blocks, write_costs
+from headwater.steps.synthesis.ledger import write_blocks, write_costs
 from headwater.steps.synthesis.painter import gpu_count, painting_workers, part_size
 from headwater.steps.synthesis.retouch import Retoucher, Rows, read_looks
 from headwater.steps.synthesis.settings import Perturbation
@@ -75,25 +75,17 @@ def perturb(
     check_classes(source, task)
     labels = list(read_funnel(source)["classes"])
     prompts = {label: prompt_for(label, task.name_of, how.prompt) for label in labels}
-    inputs = {"set": record["digest"], "task": task.digest}
     painted = how.gamma != 0
-    if painted:
-        if generator is None:
-            raise InputError(f"gamma {gamma_name(how.gamma)} needs a generator", do="Give one.")
-        inputs["generator"] = generator_digest(generator)
+    inputs = {"set": record["digest"], "task": task.digest} | _painter_input(generator, how.gamma)
     arguments = {"seed": seed, **how.model_dump(mode="json", exclude={"source"})}
     with step(out, "perturb", arguments=arguments, inputs=inputs) as this:
         if this.finished:
             return this.counts
         jobs = cut_into_rows(source, block=how.block)
         retoucher = Retoucher(
-            out,
-            str(generator) if painted else None,
-            how,
-            seed=seed,
-            prompts=prompts,
+            out, str(generator) if painted else None, how, seed=seed, prompts=prompts,
             threads=torch.get_num_threads(),
-        )
+        )  # fmt: skip
         crew = painting_workers(workers, gpus=gpu_count(), engine=engine)
         make_parts(
             out, retoucher, list(enumerate(jobs)), label=f"perturbing at {gamma_name(how.gamma)}",
@@ -211,6 +203,15 @@ def cut_into_rows(source: Path, *, block: int) -> list[Rows]:
     ]
 
 
+def _painter_input(generator: str | Path | None, gamma: Gamma) -> dict[str, str]:
+    """The digest of the generator, where there is anything for it to do."""
+    if gamma == 0:
+        return {}
+    if generator is None:
+        raise InputError(f"gamma {gamma_name(gamma)} needs a generator", do="Give one.")
+    return {"generator": generator_digest(generator)}
+
+
 def _count(numbered: tuple[int, Rows]) -> int:
     return len(numbered[1].which)
 
@@ -218,7 +219,6 @@ def _count(numbered: tuple[int, Rows]) -> int:
 def _tell(counts: Json, gamma: Gamma, *, halved: int) -> None:
     if halved:
         counts["halved"] = halved
-        say(f"memory made blocks smaller {halved:,} times: see {BLOCKS}")
     dropped = counts["inherited"] - counts["valid"]
     if dropped:
         say(f"{dropped:,} of {counts['inherited']:,} images came out broken at {gamma_name(gamma)}")

@@ -18,17 +18,17 @@ from headwater.progress import say
 from headwater.steps.sets import finish_set, make_parts, parts_decisions
 from headwater.steps.synthesis.captions import caption_inputs, task_captions
 from headwater.steps.synthesis.easel import LABEL, UNIT, Easel
-from headwater.steps.synthesis.ledger import BLOCKS, count_cut, write_blocks, write_costs
+from headwater.steps.synthesis.ledger import count_cut, write_blocks, write_costs
 from headwater.steps.synthesis.painter import gpu_count, painting_workers, part_size
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.story import tell_captions, tell_dropped, tell_generator
 from headwater.store import Json, step, write_table
 from headwater.synthesize.captions import repeated_captions
+from headwater.synthesize.captions.given import CAPTIONS
 from headwater.synthesize.generator import generator_digest
 from headwater.task import Task
 
 GATES = ("written", "fits", "valid")
-CAPTIONS = "captions.parquet"
 
 
 def synthesize(
@@ -98,10 +98,10 @@ def synthesize(
             tell_captions(captions, by=how.captions.by, repeated=odd["repeated"], cut=odd["cut"]),
             tell_dropped(parts_decisions(out)),
         ]
-        title = f"{task.name}: synthetic"
         finish_set(
-            this, labels=task.labels, gates=GATES, title=title, story=" ".join(filter(None, story))
-        )
+            this, labels=task.labels, gates=GATES, title=f"{task.name}: synthetic",
+            story=" ".join(filter(None, story)),
+        )  # fmt: skip
         this.counts |= {name: count for name, count in odd.items() if count}
         _say(this.counts, write_costs(out))
         return this.counts
@@ -137,7 +137,5 @@ def _say(counts: Json, costs: pl.DataFrame) -> None:
     """What one would not see in the numbers of the gates."""
     if cut := counts.get("cut"):
         say(f"{cut:,} captions are longer than the generator reads: it does not see their ends")
-    if halved := counts.get("halved"):
-        say(f"memory made blocks smaller {halved:,} times: see {BLOCKS}")
     if cost := sum_costs(costs):
         say(f"cost: {tell_cost(cost)}")
