@@ -399,3 +399,12 @@ def test_no_recipe_takes_an_address_with_secrets_into_its_study(url: str, tmp_pa
     assert KEY not in str(caught.value)
     recipe.write_text(RECIPE.format(url="https://host/v1"))
     assert load_recipe(recipe)
+
+
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    text = RECIPE.format(url="https://host/v1")
+    recipe.write_text(text.replace("by: endpoint", f"key: {KEY}, by: endpoint"))
+    with pytest.raises(RecipeError, match="name of an environment variable") as caught:
+        load_recipe(recipe)
+    assert KEY not in str(caught.value)

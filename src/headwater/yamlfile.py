@@ -15,6 +15,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 Place = tuple[int | str, ...]
 
+SECRET = "secret"
+"""The type of a mistake in what may be secret: the value is not shown."""
+
 
 def read_mapping(path: Path, error: type[HeadwaterError]) -> dict[str, Any]:
     """The YAML mapping in a file.
@@ -102,7 +105,7 @@ def validate(
         message = first["msg"].removeprefix("Value error, ")
         if first["type"].endswith("too_short") and first["ctx"]["min_length"] == 1:
             message = "it may not be empty"
-        told = first["type"] != "missing" and place  # a whole file says nothing
+        told = first["type"] not in ("missing", SECRET) and place  # a whole file says nothing
         seen = repr(first["input"])[:60] if told else ""
         raise error(f"{where}: {what}: {message}", seen=seen) from None
 

@@ -56,6 +56,8 @@ def perturb_images(
 ) -> Iterator[Generated]:
     """Each image after `int(steps * gamma)` denoising steps, in order, a block in memory.
 
+    Pipelines of flow matching round steps * gamma up, not down.
+
     An image that is not of the generator's shape is scaled to fit and padded with white, as
     img2dataset's `border` mode does. With equal blocks at equal places the bytes are the same
     in every call; the last block is filled up, so that it does not depend on where the images end.

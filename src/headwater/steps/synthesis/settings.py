@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from headwater.steps.settings import SETTINGS
 from headwater.synthesize.gamma import AUTOENCODER, Gamma, read_gamma
+from headwater.yamlfile import SECRET
 
 ENDPOINT_KEY = "OPENAI_API_KEY"
 
@@ -74,8 +76,14 @@ class Writing(BaseModel):
         for name in NEEDS.get(self.by, ()):
             if not getattr(self, name):
                 raise ValueError(f"captions by {self.by} need {name}")
+        if not self.key.isidentifier():  # so that a key put there by mistake is not copied either
+            raise PydanticCustomError(
+                SECRET, "key is the name of an environment variable, not the key itself"
+            )
         if self.url and not PRIVATE.isdisjoint(self.url):  # a recipe is copied into its study
-            raise ValueError("the url has a user, password, query or fragment; keys stay outside")
+            raise PydanticCustomError(
+                SECRET, "the url has a user, password, query or fragment; keys stay outside"
+            )
         return self
 
 
