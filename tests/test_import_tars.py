@@ -103,7 +103,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
         "left out of the tars: 2 leading out of the tar, 1 json that is none, 1 pyd, 1 txt too"
         in said
     )
-    assert "left out 1 sample with a key that their tar had before" in said
+    assert "left out 1 sample with a key that was there before" in said
     assert "left out 2 images without a class" in said
 
 
@@ -184,3 +184,13 @@ def test_a_set_comes_back_through_webdataset(tmp_path: Path) -> None:
     back = read_pairs(tmp_path / "back")
     for column in ("label", "caption", "sha256"):
         assert back[column].to_list() == before[column].to_list()
+
+
+def test_a_tar_in_a_folder_and_a_folder_in_a_tar_share_no_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "mine"
+    write_tar(place / "a.tar", [("b/0.png", png(0)), ("b/0.cls", "rose")])
+    write_tar(place / "a" / "b.tar", [("0.png", png(1)), ("0.cls", "rose")])
+    assert imported(place, tmp_path / "set") == [("imported:a/b/0", "rose", None)]
+    assert "left out 1 sample with a key that was there before" in capsys.readouterr().err

@@ -123,6 +123,7 @@ class TarImages:
         self.classes: Counter[Meant] = Counter()
         self._others: Counter[str] = Counter()
         self._repeated = 0
+        self._seen: set[str] = set()
         looked = track(paths, label="looking into tars", unit="tars")
         self._lots = [lot for name, path in looked for lot in self._look(name, path)]
 
@@ -134,7 +135,7 @@ class TarImages:
             said.append(f"left out of the tars: {counted(self._others)}")
         if self._repeated:
             said.append(
-                f"left out {many(self._repeated, 'sample')} with a key that their tar had before"
+                f"left out {many(self._repeated, 'sample')} with a key that was there before"
             )
         return said
 
@@ -150,16 +151,16 @@ class TarImages:
         offsets: list[int] = []
         sizes: list[int] = []
         repeated: list[int] = []
-        seen: set[str] = set()
         for members in iter_members(path):
             self._others.update(members.others)
             if not members.image:
                 continue
-            if members.key in seen:
+            key = f"{name}/{members.key}"  # a/b.tar and a folder b in a.tar may share ids
+            if key in self._seen:
                 repeated.append(len(offsets))
             else:
                 self.classes[members.meant(self._names)] += 1
-            seen.add(members.key)
+            self._seen.add(key)
             offsets.append(members.offset)
             sizes.append(members.size)
         self._repeated += len(repeated)
