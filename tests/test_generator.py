@@ -76,7 +76,7 @@ def test_a_generator_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for name, says in [
         (tmp_path / "nothing", "no generator there"),
         ("no such name!", "no generator no such name!"),
-        (tmp_path, "expected an model_index.json"),
+        (tmp_path, "expected a model_index.json"),
     ]:
         with pytest.raises(ModelError, match=says):
             load_generator(name)

@@ -102,6 +102,8 @@ def test_numbers_are_not_guessed_at() -> None:
         find_labels(Toy(1, 0), PLANES)
     told = read_classes("task", PLANES)
     assert find_labels(Toy(1, 0), PLANES, classes=told).classes == {1: 1, 0: 0}
+    with pytest.raises(TaskError, match=r"such as 77\. They go beyond what --classes tells"):
+        find_labels(Toy(1, 77), PLANES, classes=told)
 
 
 def test_a_number_is_a_label_only_where_both_readings_agree() -> None:

@@ -104,13 +104,13 @@ def test_numbers_mean_the_names_in_the_schema(tmp_path: Path) -> None:
 
 
 def test_numbers_without_names_are_refused(tmp_path: Path) -> None:
-    place = write(tmp_path / "data" / "mine.parquet", image=[png(1), png(2)], label=[1, 0])
+    place = write(tmp_path / "all" / "data" / "mine.parquet", image=[png(1), png(2)], label=[1, 0])
     with pytest.raises(TaskError, match=r"class numbers without names: .* classnames\.txt"):
-        imported(tmp_path, tmp_path / "set")
+        imported(tmp_path / "all", tmp_path / "set")
     assert [row[1] for row in imported(place, tmp_path / "own", classes="task")] == ["fern", "rose"]
-    (tmp_path / "classnames.txt").write_text("fern\nrose\n")
-    assert [row[1] for row in imported(tmp_path / "data", tmp_path / "b", classes="task")]
-    found = imported(tmp_path, tmp_path / "set")
+    (tmp_path / "all" / "classnames.txt").write_text("fern\nrose\n")
+    assert [row[1] for row in imported(tmp_path / "all" / "data", tmp_path / "b", classes="task")]
+    found = imported(tmp_path / "all", tmp_path / "set")
     assert [row[:2] for row in found] == [
         ("imported:data/mine/0", "rose"),
         ("imported:data/mine/1", "fern"),

@@ -193,6 +193,15 @@ def test_a_bad_folder_is_told_in_a_line(
         import_images(mine, GARDEN, tmp_path / "set", workers=1)
 
 
+def test_a_set_among_its_own_images_is_refused(tmp_path: Path) -> None:
+    images = save(tmp_path / "mine", {"fern/1.png": 1})
+    task = Task.model_validate({"format": 1, "name": "garden", "classes": ["fern"]})
+    for out in (images, images / "set", tmp_path / "other" / ".." / "mine" / "set"):
+        with pytest.raises(SetError, match="lies among the images"):
+            import_images(images, task, out)
+    assert [path.name for path in images.iterdir()] == ["fern"]
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetError, match=r"cannot read .*gone.png: saw No such file"):
         samples.digest_files([("gone.png", tmp_path / "gone.png")])

@@ -261,7 +261,7 @@ def test_a_caption_without_room_for_its_class_is_not_painted(
     assert (dropped["id"], dropped["step"]) == ("synthetic-0:0000001", "fits")
     assert pl.read_parquet(out / CAPTIONS).equals(captions)
     assert read_costs(out)["images"].sum() == 2
-    assert "1 captions are longer than the generator reads" in capsys.readouterr().err
+    assert "1 caption cut short: longer than the generator reads" in capsys.readouterr().err
 
 
 class Memory:

@@ -42,7 +42,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir() or not (folder / INDEX).is_file():
         raise ModelError(
-            f"{called(folder)} is not a diffusers pipeline", expected=f"an {INDEX} in it"
+            f"{called(folder)} is not a diffusers pipeline", expected=f"a {INDEX} in it"
         )
     index = _read_json(folder / INDEX, of=folder)
     foreign = next(_foreign_code(folder, index), None)

@@ -54,10 +54,12 @@ def import_images(
 
     Raises:
         TaskError: classes that are not the task's, two that are one, or numbers without names.
-        SetError: nothing there, or nothing that is known; no image of any class of the task.
+        SetError: `out` inside of `folder`; nothing there, or nothing that is known; no image of any
+            class of the task.
         PoolError: a broken file.
     """
     check_namespace(name)
+    _check_apart(folder, out)
     told = read_classes(classes, task) if classes is not None else {}
     images, labels = _look(folder, task, told, skip_unknown)
     plan = images.plan(labels.classes)
@@ -74,6 +76,15 @@ def import_images(
             title = f"{task.name}: {name}"
             finish_set(this, labels=task.labels, gates=GATES, title=title, story=story)
         return this.counts
+
+
+def _check_apart(folder: Path, out: Path) -> None:
+    """Raise `SetError` for a set among the images: read again, it would be one of their classes."""
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise SetError(
+            f"{out} lies among the images it is made of", expected=f"a folder outside of {folder}",
+            do="Choose another --out.",
+        )  # fmt: skip
 
 
 def _look(folder: Path, task: Task, told: Classes, skip_unknown: bool) -> tuple[Images, Labels]:

@@ -78,7 +78,8 @@ def find_labels(
     rest: list[Meant] = [
         meant for meant in images.classes if meant not in mine and meant is not None
     ]
-    _refuse_numbers([n for n in rest if isinstance(n, int) and not _same(n, task)])
+    numbers = [n for n in rest if isinstance(n, int) and not _same(n, task)]
+    _refuse_numbers(numbers, counted="0" in told)
     found = {meant: known.find(str(meant)) for meant in rest}
     unknown = sorted(str(meant) for meant, meaning in found.items() if meaning.index is None)
     if unknown and not skip_unknown:
@@ -109,13 +110,14 @@ def _same(number: int, task: Task) -> bool:
     return number < len(task.labels) and task.labels[number] == str(number)
 
 
-def _refuse_numbers(numbers: list[int]) -> None:
+def _refuse_numbers(numbers: list[int], *, counted: bool) -> None:
     if numbers:
         raise TaskError(
             "the images have class numbers without names", expected=f"a file {CLASS_NAMES} beside"
             " them, one name a line in the order of the numbers",
             seen=f"numbers such as {listed(map(str, sorted(numbers)), most=3)}",
-            do="If they count the task's own classes from 0, say --classes task.",
+            do="They go beyond what --classes tells." if counted
+            else "If they count the task's own classes from 0, say --classes task.",
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from headwater.classes import many
 from headwater.cost import sum_costs, tell_cost
 from headwater.pairs import check_namespace
 from headwater.progress import say
@@ -136,6 +137,6 @@ def _images(numbered: tuple[int, pl.DataFrame]) -> int:
 def _say(counts: Json, costs: pl.DataFrame) -> None:
     """What one would not see in the numbers of the gates."""
     if cut := counts.get("cut"):
-        say(f"{cut:,} captions are longer than the generator reads: it does not see their ends")
+        say(f"{many(cut, 'caption')} cut short: longer than the generator reads")
     if cost := sum_costs(costs):
         say(f"cost: {tell_cost(cost)}")
