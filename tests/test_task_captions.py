@@ -197,7 +197,7 @@ def test_folders_of_a_writer_are_the_same_bytes_after_a_kill(
     assert dict(table["label"].value_counts().iter_rows()) == {"rose": 30, "fern": 30}
 
 
-def test_what_could_not_be_used_is_said(
+def test_what_could_not_be_used_is_said_and_counted(
     tmp_path: Path, hire: Callable[[Poet], Poet], capsys: pytest.CaptureFixture[str]
 ) -> None:
     poet = hire(Poet())
@@ -205,8 +205,9 @@ def test_what_could_not_be_used_is_said(
         f"{ask.name} {ask.index}" if ask.attempt else "" if ask.index % 2 else "a fish"
         for ask in asks
     ]  # fmt: skip
-    task_captions(GARDEN, how(10, by="endpoint", model="m", url="http://x/v1"), seed=0,
-                  folder=tmp_path)  # fmt: skip
+    asked = how(10, by="endpoint", model="m", url="http://x/v1")
+    counts = write_task_captions(GARDEN, tmp_path / "captions", how=asked)
+    assert counts == {"captions": 10, "repeated": 0, "empty": 5, "lost": 5}
     said = capsys.readouterr().err
     assert "captions: 5 answers had nothing in them" in said
     assert "captions: 5 answers lost the name of their class" in said

@@ -30,6 +30,9 @@ def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
 ASIDES = {
     WAITING: "need download",
     "repeated": "captions repeated",
+    "empty": "answers empty",
+    "lost": "answers without their class",
+    "unreadable": "images not described",
     "cut": "captions cut short",
     "halved": "blocks halved",
 }

@@ -140,11 +140,13 @@ def _rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
         yield from _csv_rows(data.decode("utf-8-sig", "replace"), name)
 
 
-def _csv_rows(text: str, name: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(MAX_CELL)
+def _csv_rows(text: str, name: str) -> list[dict[str, Any]]:
+    usual = csv.field_size_limit(MAX_CELL)  # one for the whole process
     try:
-        for row in csv.DictReader(io.StringIO(text, newline="")):
-            told: dict[str, Any] = {key: value for key, value in row.items() if key}
-            yield told | {key: as_number(told[key] or "") for key in LABELS if key in told}
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise SetError(f"cannot read {name}", expected="CSV", seen=str(error)) from None
+    finally:
+        csv.field_size_limit(usual)
+    told = [{key: value for key, value in row.items() if key} for row in rows]
+    return [row | {k: as_number(row[k] or "") for k in LABELS if k in row} for row in told]

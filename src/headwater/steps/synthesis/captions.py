@@ -49,6 +49,9 @@ from headwater.synthesize.captions.rounds import SETTLED, count_refusals, settle
 from headwater.synthesize.captions.writer import Writer, served_name
 from headwater.task import Task
 
+Counts = dict[str, int]
+"""What is worth telling of captions, by its name in `_TOLD`."""
+
 AT_ONCE = 8
 """Full blocks of a writer that are settled together: what a kill can cost."""
 
@@ -78,7 +81,13 @@ class Order:
 
 
 def task_captions(
-    task: Task, how: Synthesis, *, seed: int, folder: Path, pairs: Path | None = None
+    task: Task,
+    how: Synthesis,
+    *,
+    seed: int,
+    folder: Path,
+    pairs: Path | None = None,
+    on_counts: Callable[[Counts], None] | None = None,
 ) -> pl.DataFrame:
     """The captions to paint: columns index, label, caption, kind.
 
@@ -90,6 +99,7 @@ def task_captions(
         seed: any integer.
         folder: the step's; what is unfinished is kept below its `work/`, and gone on with.
         pairs: the finished set that captions by `alt_text` or `captioner` tell of.
+        on_counts: is given what is worth telling, for records.
 
     Raises:
         InputError: a file, domain, kind or count that cannot be used; no `pairs` where they are
@@ -99,7 +109,12 @@ def task_captions(
         RunError: a writer that never keeps the name of some class, or cannot be reached.
     """
     captions, counts = _WAYS[how.captions.by](Order(task, how, seed, folder, pairs))
-    _tell(counts | {"repeated": repeated_captions(captions)})
+    told = counts | {"repeated": repeated_captions(captions)}
+    told = {name: count for name, count in told.items() if name in _TOLD and count}
+    for name, count in told.items():
+        say(f"captions: {count:,} {_TOLD[name]}")
+    if on_counts is not None:
+        on_counts(told)
     return captions
 
 
@@ -143,7 +158,9 @@ def write_task_captions(
         pairs: the finished set that captions by `alt_text` or `captioner` tell of.
 
     Returns:
-        How many `captions` there are, and how many say what another of their class says.
+        How many `captions` there are, and how many are `repeated`: say what another of their class
+        says. Where there are any: answers that were `empty` or `lost` the name of their class, and
+        images that were `unreadable`.
 
     Raises:
         As `task_captions`; SetError if `out` holds other things.
@@ -153,9 +170,12 @@ def write_task_captions(
     arguments = {"seed": seed, **counts, **how.captions.arguments}
     with step(out, "captions", arguments=arguments, inputs=inputs) as this:
         if not this.finished:
-            captions = task_captions(task, how, seed=seed, folder=out, pairs=pairs)
+            told: Counts = {}
+            captions = task_captions(
+                task, how, seed=seed, folder=out, pairs=pairs, on_counts=told.update
+            )
             write_table(out / CAPTIONS, captions)
-            this.counts = {"captions": len(captions), "repeated": repeated_captions(captions)}
+            this.counts = {"captions": len(captions), "repeated": 0, **told}
         return this.counts
 
 
@@ -186,7 +206,7 @@ def writer_of(how: Writing) -> Writer:
     return Endpoint(str(how.url), str(how.model), key=key, **sampled, concurrency=how.concurrency)
 
 
-Made = tuple[pl.DataFrame, dict[str, int]]
+Made = tuple[pl.DataFrame, Counts]
 
 
 def _by_grammar(order: Order) -> Made:
@@ -269,12 +289,6 @@ _TOLD = {
     "unreadable": "images could not be described",
     "repeated": "captions say what another of their class says; their images differ by noise",
 }
-
-
-def _tell(counts: Mapping[str, int]) -> None:
-    for name, story in _TOLD.items():
-        if counts.get(name):
-            say(f"captions: {counts[name]:,} {story}")
 
 
 def _read_kept(folder: Path) -> pl.DataFrame:

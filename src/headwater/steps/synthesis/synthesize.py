@@ -23,12 +23,12 @@ from headwater.steps.synthesis.ledger import count_cut, write_blocks, write_cost
 from headwater.steps.synthesis.painter import gpu_count, painting_workers, part_size
 from headwater.steps.synthesis.settings import Synthesis
 from headwater.steps.synthesis.story import tell_captions, tell_dropped, tell_generator
-from headwater.store import Json, step, write_table
-from headwater.synthesize.captions import repeated_captions
+from headwater.store import WORK, Json, read_json, step, write_json, write_table
 from headwater.synthesize.captions.given import CAPTIONS
 from headwater.synthesize.generator import generator_digest
 from headwater.task import Task
 
+COUNTS = "captions.json"  # beside unfinished work: what was told of the captions
 GATES = ("written", "fits", "valid")
 
 
@@ -58,7 +58,8 @@ def synthesize(
             each GPU, or one.
 
     Returns:
-        Images left after each gate; and where there are any, captions `repeated`, captions `cut`,
+        Images left after each gate; and where there are any, captions `repeated`, answers that were
+        `empty` or `lost` the name of their class, images that were `unreadable`, captions `cut`,
         and blocks `halved` for want of memory.
 
     Raises:
@@ -78,7 +79,7 @@ def synthesize(
     with step(out, "synthesize", arguments=arguments, inputs=inputs) as this:
         if this.finished:
             return this.counts
-        captions = _captions(task, how, seed=seed, folder=out, pairs=pairs)
+        captions, told = _captions(task, how, seed=seed, folder=out, pairs=pairs)
         parts = cut_into_parts(captions, block=how.block)
         easel = Easel(
             out, str(generator), how, seed=seed, namespace=f"{name}-{seed}",
@@ -89,14 +90,16 @@ def synthesize(
             engine=engine, workers=painting_workers(workers, gpus=gpu_count(), engine=engine),
         )  # fmt: skip
         odd = {
-            "repeated": repeated_captions(captions),
+            **told,
             "cut": count_cut(out),
             "halved": write_blocks(out, [part["index"][0] for part in parts], block=how.block),
         }
         story = [
             f"{len(captions):,} images painted by {tell_generator(generator, inputs['generator'])}"
             f", seed {seed}, for the task {task.name}.",
-            tell_captions(captions, by=how.captions.by, repeated=odd["repeated"], cut=odd["cut"]),
+            tell_captions(
+                captions, by=how.captions.by, repeated=told.get("repeated", 0), cut=odd["cut"]
+            ),
             tell_dropped(parts_decisions(out)),
         ]
         finish_set(
@@ -122,12 +125,17 @@ def cut_into_parts(captions: pl.DataFrame, *, block: int) -> list[pl.DataFrame]:
 
 def _captions(
     task: Task, how: Synthesis, *, seed: int, folder: Path, pairs: Path | None
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, Json]:
     # Written once: whoever writes them may write others when asked again.
-    path = folder / CAPTIONS
-    if not path.exists():
-        write_table(path, task_captions(task, how, seed=seed, folder=folder, pairs=pairs))
-    return pl.read_parquet(path)
+    path, counts = folder / CAPTIONS, folder / WORK / COUNTS
+    if not (path.exists() and counts.exists()):
+        told: Json = {}
+        captions = task_captions(
+            task, how, seed=seed, folder=folder, pairs=pairs, on_counts=told.update
+        )
+        write_json(counts, {"counts": told})
+        write_table(path, captions)
+    return pl.read_parquet(path), read_json(counts)["counts"]
 
 
 def _images(numbered: tuple[int, pl.DataFrame]) -> int:
