@@ -1,4 +1,4 @@
-"""One small study with every way of making images: a pool, a tiny pipeline, a folder of one's own."""
+"""One small study with every way of making images: a pool, a tiny pipeline, an own folder."""
 
 from __future__ import annotations
 
