@@ -189,6 +189,17 @@ def test_a_note_names_what_was_topped_up(tmp_path: Path, sets: dict[str, Path]) 
     assert topped_up_notes(recipe(), TASK, sets) == ["hybrid is the same set: no hole was filled."]
 
 
+def test_a_note_names_a_control_that_could_not_add_as_many(
+    tmp_path: Path, sets: dict[str, Path]
+) -> None:
+    sets["hybrid-repeat"] = a_set(tmp_path / "short", {"fern": 1})
+    arms = {"hybrid": {"top_up": TOP_UP}}
+    told = recipe(arms=arms, primary={"arm": "hybrid", "against": "off-the-shelf"})
+    assert topped_up_notes(told, TASK, sets)[1:] == [
+        "hybrid-repeat adds only 1 image, where hybrid adds 3."
+    ]
+
+
 def test_a_leak_stops_the_run_where_it_came_in_not_in_what_was_made_of_it(
     tmp_path: Path, sets: dict[str, Path]
 ) -> None:

@@ -8,13 +8,14 @@ everything is read from the trials' folders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from headwater.classes import many
 from headwater.findings import TEST, read_metrics, read_tested
 from headwater.recipe import OFF_THE_SHELF, Recipe
 from headwater.steps.hybrid.settings import TOP_UP, TopUp
@@ -156,7 +157,23 @@ def mean_over_seeds(seeds: Sequence[Group]) -> tuple[int, float | None, float, f
 
 def topped_up_notes(recipe: Recipe, task: Task, sets: Mapping[str, Path]) -> list[str]:
     """What was topped up, in a sentence each."""
-    return [_note(name, task, sets[name]) for name in hybrids(recipe, sets)]
+    names = hybrids(recipe, sets)
+    told = [_note(name, task, sets[name]) for name in names]
+    return [*told, *(note for name in names for note in _short_controls(name, recipe, sets))]
+
+
+def _short_controls(name: str, recipe: Recipe, sets: Mapping[str, Path]) -> Iterator[str]:
+    """The controls that could not add as many images: a class may have none to repeat."""
+    own = recipe.sources[name].top_up
+    added = read_step(sets[name])["counts"]["added"]
+    for other, source in recipe.sources.items():
+        how = source.top_up
+        if how is None or own is None or how == own or _asked(how) != own:
+            continue
+        if (sets[other] / DONE).exists():
+            count = read_step(sets[other])["counts"]["added"]
+            if count < added:
+                yield f"{other} adds only {many(count, 'image')}, where {name} adds {added:,}."
 
 
 def _note(name: str, task: Task, folder: Path) -> str:
