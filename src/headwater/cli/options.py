@@ -53,6 +53,9 @@ Temperature = Annotated[float | None, typer.Option(help="Of the writer; 0.8.")]
 TopP = Annotated[float | None, typer.Option(help="Share of the probability it samples from; 0.9.")]
 Tokens = Annotated[int | None, typer.Option(help="The most a caption may take; 100.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core if not given.")]
+Painters = Annotated[
+    int | None, typer.Option("--workers", help="Processes; one a GPU, or one, if not given.")
+]
 Engine = Annotated[str, typer.Option(help="What runs side by side: local processes, or ray.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides everything that is random.")]
 PoolName = Annotated[str, typer.Option(help="The namespace of the ids of the pool's pairs.")]

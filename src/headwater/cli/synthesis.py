@@ -18,6 +18,7 @@ from headwater.cli.options import (
     Guidance,
     Key,
     Out,
+    Painters,
     Precision,
     SaveSize,
     Scheduler,
@@ -30,7 +31,6 @@ from headwater.cli.options import (
     Tokens,
     TopP,
     Url,
-    Workers,
     Writer,
     settings,
 )
@@ -84,7 +84,7 @@ def synthesize(
     name: Annotated[str, typer.Option(help="The namespace of the ids.")] = "synthetic",
     seed: Seed = 0,
     engine: Engine = "local",
-    workers: Workers = None,
+    workers: Painters = None,
     as_json: AsJson = False,
 ) -> None:
     """Images painted by a generator for every class of a task, as a set.
@@ -209,7 +209,7 @@ def perturb(
     ] = None,
     seed: Seed = 0,
     engine: Engine = "local",
-    workers: Workers = None,
+    workers: Painters = None,
     as_json: AsJson = False,
 ) -> None:
     """The images of a set after noise and denoising at strength gamma, as a set.
