@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.tiny_pipeline import (
     SIDE,
-    build_tiny_flow_pipeline,
-    build_tiny_pipeline,
     one_thread,
 )
 
@@ -37,27 +35,6 @@ QUICK: dict[str, Any] = {"seed": 5, "steps": 3}
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_pipeline(tmp_path_factory.mktemp("generator"))
-
-
-@pytest.fixture(scope="module")
-def pipeline(folder: Path) -> DiffusionPipeline:
-    return load_generator(folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
-    return load_generator(build_tiny_flow_pipeline(tmp_path_factory.mktemp("flow")), device="cpu")
-
-
-@pytest.fixture(params=["pipeline", "flow"])
-def either(request: pytest.FixtureRequest) -> DiffusionPipeline:
-    """Stable Diffusion, then Stable Diffusion 3: a transformer trained by flow matching."""
-    return request.getfixturevalue(request.param)
 
 
 Wholes = Callable[[DiffusionPipeline, int], np.ndarray]
@@ -175,9 +152,9 @@ def test_settings_out_of_range_are_refused_before_any_work(wrong: dict[str, Any]
 
 
 def test_nothing_but_headwater_shows_progress(
-    folder: Path, capfd: pytest.CaptureFixture[str]
+    generator_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline = load_generator(folder)
+    pipeline = load_generator(generator_folder)
     list(generate_images(pipeline, CAPTIONS[:1], **QUICK))
     seen = capfd.readouterr()
     assert (seen.out, seen.err) == ("", "")

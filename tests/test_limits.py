@@ -12,14 +12,11 @@ import torch
 from diffusers import DiffusionPipeline
 from tests.tiny_pipeline import (
     TOKENS,
-    build_tiny_flow_pipeline,
-    build_tiny_pipeline,
     one_thread,
     spelling_t5_tokenizer,
 )
 from transformers import ByT5Tokenizer
 
-from headwater.synthesize.generator import load_generator
 from headwater.synthesize.limits import Fit, Reader, caption_readers, read_part
 
 LONG = "a photo of a Red Rose, " * 20  # a token a letter, and for T5 one a word
@@ -29,21 +26,6 @@ LONG = "a photo of a Red Rose, " * 20  # a token a letter, and for T5 one a word
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
-    return load_generator(build_tiny_pipeline(tmp_path_factory.mktemp("diffusion")), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
-    return load_generator(build_tiny_flow_pipeline(tmp_path_factory.mktemp("flow")), device="cpu")
-
-
-@pytest.fixture(params=["pipeline", "flow"])
-def either(request: pytest.FixtureRequest) -> DiffusionPipeline:
-    return request.getfixturevalue(request.param)
 
 
 def embedded(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:

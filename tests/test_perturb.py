@@ -22,7 +22,6 @@ from PIL import Image
 from tests.tiny_garden import import_set, make_task, numbered
 from tests.tiny_pipeline import (
     SIDE,
-    build_tiny_flow_pipeline,
     build_tiny_pipeline,
     one_thread,
     tiny_unet,
@@ -51,22 +50,6 @@ KEYS = [f"garden:{n}" for n in range(len(PROMPTS))]
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
-    return load_generator(build_tiny_pipeline(tmp_path_factory.mktemp("generator")), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPipeline:
-    return load_generator(build_tiny_flow_pipeline(tmp_path_factory.mktemp("flow")), device="cpu")
-
-
-@pytest.fixture(params=["pipeline", "flow"])
-def either(request: pytest.FixtureRequest) -> DiffusionPipeline:
-    """Stable Diffusion, then Stable Diffusion 3: a transformer trained by flow matching."""
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
