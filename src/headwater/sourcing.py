@@ -131,11 +131,11 @@ class Sourcing:
     def compare(self, name: str) -> None:
         """Tell how new the images of a source are to the pool."""
         how, kept = self.recipe.curation(name), self.training_set(name)
-        carries = bool(vector_models(open_pool(self.pool.path).shards[0]))
-        embeds = any(told.retrieve and told.retrieve.asks_a_model for told in
-                     self.recipe.sources.values())  # fmt: skip
-        vectors = self.vectors() if embeds and not carries else None
-        if not can_compare(open_pool(self.pool.path), self.retriever, vectors):
+        pool = open_pool(self.pool.path)
+        searches = [told.retrieve for told in self.recipe.sources.values()]
+        embeds = any(search and search.asks_a_model for search in searches)
+        vectors = self.vectors() if embeds and not vector_models(pool.shards[0]) else None
+        if not can_compare(pool, self.retriever, vectors):
             say(f"how new {name} is cannot be told: pool {self.pool.name} has no images")
             return
         find_novelty(
